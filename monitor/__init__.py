@@ -1,0 +1,1 @@
+"""The core (margin, clusters, cascades: pure and synchronous) and the one place that wires everything together."""
