@@ -1,0 +1,413 @@
+"""The whole core on one page: events go in, projections come out.
+
+``apply`` changes state, here and nowhere else. ``freeze`` takes what an evaluation needs, ``evaluate`` (a pure function) may run
+beside the event loop, ``adopt`` keeps what the next one can reuse; ``project`` is the three in a row. The engine never reads a
+clock: every method that depends on the time is told it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, assert_never
+
+import msgspec
+import numpy as np
+
+from connectors.events import (
+    AccountModeReport,
+    AccountSnapshot,
+    AnyEvent,
+    BookDelta,
+    BookSnapshot,
+    Gap,
+    Instruments,
+    Liquidation,
+    MarginTier,
+    MarkPrice,
+    OpenInterest,
+    Quote,
+    SubscriptionNotice,
+    Trade,
+)
+from monitor.clusters import make_grid
+from monitor.evaluate import Evaluation, Inputs, MarketInput, Totals, evaluate
+from monitor.margin import Array, TierError, TierTable, build_tier_table, check_tiers
+from monitor.projection import FeedState, MarketProjection, Projection, VenueHealth
+from monitor.settings import ProjectionSettings, StalenessSettings
+from monitor.state.accounts import AccountTable, Fill, PollDemand
+from monitor.state.book import LayeredBook, SequencedBook
+from monitor.state.markets import Channel, Market
+from monitor.triggers import Workspace
+
+NS = 1_000_000_000
+
+REFRESH_NS = NS
+"""A market is projected again after this long even if nothing changed, so that ages and staleness are never older than this."""
+
+TOTALS_EVERY_NS = 5 * NS
+"""Sums and ages over all positions are refreshed this often once there are more than ``TOTALS_AT_ONCE`` of them."""
+
+TOTALS_AT_ONCE = 50_000
+
+MARKETS_MAX = 2_000
+"""Symbols kept in all: several times the largest venue's list; a feed that invents symbols stops here."""
+
+
+class EngineSettings(msgspec.Struct, frozen=True):
+    """What the core is told: which markets, how finely, and when an input is too old."""
+
+    symbols: dict[str, tuple[str, ...]]
+    """The watched symbols by venue; others are quarantined."""
+    projection: ProjectionSettings
+    staleness: StalenessSettings
+    watch_all: bool = False
+    """Watch every symbol that shows up, for replays without a config."""
+    simulated_venues: frozenset[str] = frozenset()
+    accounts_max: int = 100_000
+
+
+class VenueCounters:
+    """What has come in from one venue."""
+
+    __slots__ = ("events", "frames", "gaps", "notices_refused", "parse_errors")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.events = 0
+        self.gaps = 0
+        self.notices_refused = 0
+        self.parse_errors: dict[str, int] = {}
+
+
+class BookDemand(NamedTuple):
+    """A sequenced book that waits for a snapshot."""
+
+    venue: str
+    symbol: str
+
+
+class Engine:
+    """State of all venues, and the way from events to projections."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.accounts = AccountTable(settings.accounts_max)
+        self.counters = {venue: VenueCounters() for venue in settings.symbols}
+        self._markets: dict[tuple[str, str], Market] = {}
+        self._order: list[Market] = []
+        self._quarantined: dict[str, dict[str, None]] = {venue: {} for venue in settings.symbols}
+        self._watched = {venue: set(symbols) for venue, symbols in settings.symbols.items()}
+        self._tiers_by_market: list[tuple[MarginTier, ...]] = []
+        self._tiers: TierTable = build_tier_table([])
+        self._grid = make_grid(settings.projection.bucket_ratio, settings.projection.max_distance_ratio)
+        self._sequence = 0
+        self._last: dict[int, MarketProjection] = {}
+        self._totals: Totals | None = None
+        self._totals_ns = 0
+        self._shock: Array | None = None
+        self._workspace = Workspace(0)
+        for venue, symbols in settings.symbols.items():
+            for symbol in symbols:
+                self._add_market(venue, symbol)
+        self._rebuild_tiers()
+
+    # ---------------------------------------------------------------------------------------------------- events
+
+    def apply(self, event: AnyEvent) -> None:
+        """Change state by one event. A broken sequence becomes staleness of what hangs on it, never an exception."""
+        # The three most frequent events first, by far.
+        if isinstance(event, BookDelta | Quote | Trade):
+            market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
+            if market is None:
+                return
+            if isinstance(event, BookDelta):
+                if not market.apply_book_delta(event):
+                    self.counters[event.venue].gaps += 1
+            elif isinstance(event, Quote):
+                market.apply_quote(event)
+            else:
+                self._apply_trade(market, event)
+            return
+        match event:
+            case BookSnapshot() | MarkPrice() | OpenInterest() | Liquidation():
+                market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
+                if market is not None:
+                    self._apply_to_market(market, event)
+            case AccountSnapshot():
+                markets = [self._market_index(event.venue, position.symbol) for position in event.positions]
+                self.accounts.apply_snapshot(event, markets, self._tiers)
+                for index in markets:
+                    self._order[index].changed = True
+            case AccountModeReport():
+                self.accounts.set_mode(event.venue, event.account, event.mode)
+            case Instruments():
+                self._apply_instruments(event)
+            case Gap():
+                self._apply_gap(event)
+            case SubscriptionNotice():
+                self.counters[event.venue].notices_refused += not event.accepted
+            case _:
+                assert_never(event)
+
+    def _apply_to_market(self, market: Market, event: BookSnapshot | MarkPrice | OpenInterest | Liquidation) -> None:
+        match event:
+            case BookSnapshot():
+                if not market.apply_book_snapshot(event):
+                    self.counters[event.venue].gaps += 1
+            case MarkPrice():
+                market.apply_mark(event)
+            case OpenInterest():
+                market.apply_open_interest(event)
+            case Liquidation():
+                market.apply_liquidation(event)
+
+    def _apply_trade(self, market: Market, event: Trade) -> None:
+        if not market.apply_trade(event) or event.buyer is None or event.seller is None:
+            return
+        for account, size in ((event.buyer, event.size), (event.seller, -event.size)):
+            fill = Fill(event.exchange_ns, market.index, size, event.price)
+            self.accounts.apply_fill(event.venue, account, fill, event.received_ns, self._tiers)
+        market.changed = True
+
+    def _apply_instruments(self, event: Instruments) -> None:
+        changed = False
+        for instrument in event.instruments:
+            try:
+                check_tiers(instrument.symbol, instrument.tiers)
+                tiers = instrument.tiers
+            except TierError:
+                # Unknown maintenance makes the accounts in this market unknown; a guess would make them wrong.
+                tiers = ()
+                self._count_error(event.venue, "bad_tiers")
+            index = self._market_index(event.venue, instrument.symbol)
+            if self._tiers_by_market[index] != tiers:
+                self._tiers_by_market[index] = tiers
+                changed = True
+        if changed:
+            self._rebuild_tiers()
+
+    def _apply_gap(self, event: Gap) -> None:
+        counters = self.counters[event.venue]
+        counters.gaps += 1
+        if event.symbol is not None:
+            market = self._markets.get((event.venue, event.symbol))
+            if market is not None:
+                market.break_book(event.reason)
+            return
+        lost_trades = False
+        for market in self._order:
+            if market.venue == event.venue:
+                lost_trades |= "trades" in market.interrupt(event.connection, event.reason)
+        if lost_trades and self.accounts.invalidate(event.venue):
+            for market in self._order:
+                market.changed |= market.venue == event.venue
+
+    # --------------------------------------------------------------------------------------------------- markets
+
+    def _add_market(self, venue: str, symbol: str) -> Market:
+        market = Market(venue, symbol, len(self._order))
+        self._markets[venue, symbol] = market
+        self._order.append(market)
+        self._tiers_by_market.append(())
+        return market
+
+    def _market_index(self, venue: str, symbol: str) -> int:
+        """Return the index of a market, which accounts may hold although it is not watched; then its price stays unknown."""
+        market = self._markets.get((venue, symbol))
+        if market is None and len(self._order) < MARKETS_MAX:
+            market = self._add_market(venue, symbol)
+            self._rebuild_tiers()
+        return market.index if market is not None else self._add_market_overflow(venue)
+
+    def _add_market_overflow(self, venue: str) -> int:
+        self._count_error(venue, "too_many_symbols")
+        overflow = self._markets.get(("", ""))
+        return (overflow if overflow is not None else self._add_market("", "")).index
+
+    def _rebuild_tiers(self) -> None:
+        self._tiers = build_tier_table(self._tiers_by_market)
+        self.accounts.refresh_tiers(self._tiers)
+        self._totals = None
+
+    def _unknown(self, venue: str, symbol: str) -> Market | None:
+        """Meet a symbol for the first time: watch it if all are watched, else note that it was not asked for."""
+        if self.settings.watch_all and len(self._order) < MARKETS_MAX:
+            self._watched[venue].add(symbol)
+            market = self._add_market(venue, symbol)
+            self._rebuild_tiers()
+            return market
+        known = self._quarantined[venue]
+        if len(known) < 100:  # Enough to see what is wrong; the counter goes on.
+            known[symbol] = None
+        self._count_error(venue, "unknown_symbol")
+        return None
+
+    def _count_error(self, venue: str, reason: str) -> None:
+        errors = self.counters[venue].parse_errors
+        errors[reason] = errors.get(reason, 0) + 1
+
+    # ------------------------------------------------------------------------------------------------ projections
+
+    def due(self, now_ns: int) -> bool:
+        """Tell whether an evaluation at ``now_ns`` would say anything new."""
+        return any(
+            market.changed or (last := self._last.get(market.index)) is None or now_ns - last.as_of_ns >= REFRESH_NS
+            for market in self._order
+            if market.symbol in self._watched.get(market.venue, ())
+        )
+
+    def project(self, now_ns: int) -> Projection:
+        """Evaluate everything at ``now_ns``, in place."""
+        evaluation = evaluate(self.freeze(now_ns, copy=False), self._workspace_for())
+        return self.adopt(evaluation)
+
+    def _workspace_for(self) -> Workspace:
+        if not self._workspace.fits(self.accounts.leg_count):
+            self._workspace = Workspace(self.accounts.leg_count * 5 // 4)
+        return self._workspace
+
+    def freeze(self, now_ns: int, *, copy: bool) -> Inputs:
+        """Take what an evaluation at ``now_ns`` needs; with ``copy`` it may run while further events are applied."""
+        self._sequence += 1
+        inputs: list[MarketInput] = []
+        unchanged: list[MarketProjection] = []
+        prices = np.full(len(self._order), np.nan)
+        for market in self._order:
+            if market.symbol not in self._watched.get(market.venue, ()):
+                self._set_unwatched_price(market, prices, now_ns)
+                continue
+            last = self._last.get(market.index)
+            if market.changed or last is None or now_ns - last.as_of_ns >= REFRESH_NS:
+                market.flow.advance(now_ns)
+                item = self._market_input(market, now_ns)
+                inputs.append(item)
+                price = item.reference_price
+                market.changed = False
+            else:
+                unchanged.append(last)
+                price = last.reference_price
+            prices[market.index] = np.nan if price is None else price
+        large = self.accounts.leg_count > TOTALS_AT_ONCE
+        reuse = self._totals if large and now_ns - self._totals_ns < TOTALS_EVERY_NS else None
+        if reuse is None:
+            self._totals_ns = now_ns
+        account_age_max_ns = round(self.settings.staleness.account_s * NS)
+        return Inputs(
+            now_ns=now_ns,
+            sequence=self._sequence,
+            legs=self.accounts.legs(copy=copy),
+            cash_usd=self.accounts.projectable_cash(now_ns, account_age_max_ns),
+            prices=prices,
+            tiers=self._tiers,
+            ages_ns=self.accounts.ages_ns(now_ns),
+            lost=self.accounts.lost(now_ns, account_age_max_ns),
+            markets=tuple(inputs),
+            unchanged=tuple(unchanged),
+            venues=tuple(self._venue_health(venue, now_ns) for venue in self.settings.symbols),
+            totals=reuse,
+            grid=self._grid,
+            settings=self.settings.projection,
+        )
+
+    def adopt(self, evaluation: Evaluation) -> Projection:
+        """Keep what the next evaluation and the poll scheduler reuse; return the projection."""
+        for market in evaluation.projection.markets:
+            self._last[self._markets[market.venue, market.symbol].index] = market
+        self._totals = evaluation.totals
+        self._shock = evaluation.swept.shock.copy()  # The sweep's own array is written anew next time.
+        return evaluation.projection
+
+    def _set_unwatched_price(self, market: Market, prices: Array, now_ns: int) -> None:
+        """A market that is only held, not watched, still needs a price for the accounts in it; some venues send all marks."""
+        if market.mark_price is not None and not self._feed_state(market, "mark", now_ns).stale:
+            prices[market.index] = market.mark_price
+
+    def _feed_state(self, market: Market, channel: Channel, now_ns: int) -> FeedState:
+        feed = market.feeds[channel]
+        limits = self.settings.staleness
+        limit_s = {"book": limits.book_s, "mark": limits.mark_s, "open_interest": limits.open_interest_s, "trades": None}[channel]
+        if feed.received_ns is None:
+            return FeedState(channel, None, stale=True, reason="nothing received")
+        age_s = max(0, now_ns - feed.received_ns) / NS
+        if feed.broken:
+            return FeedState(channel, age_s, stale=True, reason=feed.broken)
+        if channel == "book" and (market.book is None or not market.book.reliable):
+            waiting = isinstance(market.book, SequencedBook) and market.book.state == "waiting"
+            return FeedState(channel, age_s, stale=True, reason="waiting for a snapshot" if waiting else "crossed or empty")
+        if limit_s is not None and age_s > limit_s:
+            return FeedState(channel, age_s, stale=True, reason=f"silent for longer than {limit_s:g} s")
+        return FeedState(channel, age_s, stale=False, reason="")
+
+    def _market_input(self, market: Market, now_ns: int) -> MarketInput:
+        channels: tuple[Channel, ...] = ("book", "mark", "trades", "open_interest")
+        feeds = {channel: self._feed_state(market, channel, now_ns) for channel in channels}
+        book = market.book
+        if isinstance(book, LayeredBook):
+            book.expire(now_ns - round(self.settings.staleness.book_s * 2 * NS))
+        book_live = book is not None and not feeds["book"].stale
+        best_bid = book.best_bid if book is not None and book_live else None
+        best_ask = book.best_ask if book is not None and book_live else None
+        reasons = [f"{name}: {feeds[name].reason}" for name in ("book", "mark") if feeds[name].stale]
+        reference: float | None = None
+        source: Literal["mark", "mid", "none"] = "none"
+        age_s: float | None = None
+        if market.feeds["mark"].received_ns is not None:
+            source, age_s = "mark", feeds["mark"].age_s
+            reference = None if feeds["mark"].stale else market.mark_price
+        elif best_bid is not None and best_ask is not None:
+            # A feed that carries no marks at all: the middle of the book stands in for them and says so.
+            source, age_s, reference = "mid", feeds["book"].age_s, (best_bid + best_ask) / 2.0
+            reasons = [reason for reason in reasons if not reason.startswith("mark")]
+        depth = book.depth() if book is not None and book_live else None
+        return MarketInput(
+            market=market.index,
+            venue=market.venue,
+            symbol=market.symbol,
+            provenance="simulated" if market.venue in self.settings.simulated_venues else "observed",
+            reference_price=reference,
+            reference_source=source,
+            reference_age_s=age_s,
+            index_price=market.index_price if not feeds["mark"].stale else None,
+            funding_rate=market.funding_rate if not feeds["mark"].stale else None,
+            best_bid=best_bid,
+            best_ask=best_ask,
+            book_levels=book.level_count if book is not None and book_live else 0,
+            depth=depth,
+            open_interest_base=market.open_interest_base if not feeds["open_interest"].stale else None,
+            typical_flow_base=market.flow.typical_base(),
+            flow_window_covered_ratio=market.flow.covered_ratio(),
+            liquidated_long_usd=market.liquidated_usd["long"],
+            liquidated_short_usd=market.liquidated_usd["short"],
+            completeness=market.completeness,
+            feeds=tuple(feeds.values()),
+            stale_reasons=tuple(reasons),
+        )
+
+    def _venue_health(self, venue: str, now_ns: int) -> VenueHealth:
+        counters = self.counters[venue]
+        known, live, stale, unknown_mode = self.accounts.counts(venue, now_ns, round(self.settings.staleness.account_s * NS))
+        return VenueHealth(
+            venue=venue,
+            frames=counters.frames,
+            events=counters.events,
+            parse_errors=dict(counters.parse_errors),
+            gaps=counters.gaps,
+            accounts_known=known,
+            accounts_live=live,
+            accounts_stale=stale,
+            accounts_unknown_mode=unknown_mode,
+            quarantined_symbols=tuple(self._quarantined[venue]),
+        )
+
+    # --------------------------------------------------------------------------------------------------- demands
+
+    def book_demands(self) -> list[BookDemand]:
+        """List the books that cannot go on without a snapshot from the venue."""
+        return [
+            BookDemand(market.venue, market.symbol)
+            for market in self._order
+            if isinstance(market.book, SequencedBook) and market.book.state == "waiting"
+        ]
+
+    def poll_demands(self, venue: str, now_ns: int, limit: int, *, pause_ns: int) -> list[PollDemand]:
+        """List the accounts whose refresh is worth most (see :meth:`AccountTable.poll_order`)."""
+        return self.accounts.poll_order(venue, now_ns, limit, self._shock, pause_ns=pause_ns)

@@ -1,0 +1,368 @@
+"""One evaluation: frozen inputs in, an immutable projection out. Pure functions over arrays, safe to run beside the event loop."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.events import Completeness
+from monitor import cascade as solver
+from monitor.clusters import Grid, Hills, TriggerMap, find_hills, map_triggers
+from monitor.margin import Array, TierTable
+from monitor.projection import (
+    BarrierPoint,
+    Cascade,
+    Cluster,
+    FeedState,
+    Histogram,
+    Landing,
+    MarketProjection,
+    Projection,
+    Provenance,
+    SurvivalPoint,
+    UnstableGap,
+    VenueHealth,
+)
+from monitor.settings import ProjectionSettings
+from monitor.state.book import Depth
+from monitor.triggers import Legs, Sweep, Workspace, sweep
+
+CLUSTERS_PER_SIDE = 20
+GAPS_MAX = 20
+"""Published per direction, the largest by released volume: a curve of a few hundred levels has no more that matter."""
+
+SURVIVAL_MOVES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
+"""Moves at which the survival ratio is published, as far as the book reaches."""
+
+
+class MarketInput(NamedTuple):
+    """One market as it stands at the moment of the evaluation; ``None`` and empty depth stand for what cannot be relied on."""
+
+    market: int
+    venue: str
+    symbol: str
+    provenance: Provenance
+    reference_price: float | None
+    reference_source: Literal["mark", "mid", "none"]
+    reference_age_s: float | None
+    index_price: float | None
+    funding_rate: float | None
+    best_bid: float | None
+    best_ask: float | None
+    book_levels: int
+    depth: Depth | None
+    open_interest_base: float | None
+    typical_flow_base: float | None
+    flow_window_covered_ratio: float
+    liquidated_long_usd: float
+    liquidated_short_usd: float
+    completeness: Completeness | Literal["none"]
+    feeds: tuple[FeedState, ...]
+    stale_reasons: tuple[str, ...]
+
+
+class Totals(NamedTuple):
+    """Sums over the positions of each market; arrays of shape (markets,) except ``observed_base``, (markets, 2)."""
+
+    observed_base: Array
+    accounts_live: NDArray[np.int64]
+    accounts_excluded: NDArray[np.int64]
+    accounts_lost: NDArray[np.int64]
+    oldest_age_s: Array
+    median_age_s: Array
+
+
+class Inputs(NamedTuple):
+    """Everything an evaluation looks at; nothing else is read and nothing of it is written."""
+
+    now_ns: int
+    sequence: int
+    legs: Legs
+    cash_usd: Array
+    prices: Array
+    tiers: TierTable
+    ages_ns: NDArray[np.int64]
+    lost: NDArray[np.bool_]
+    markets: tuple[MarketInput, ...]
+    unchanged: tuple[MarketProjection, ...]
+    venues: tuple[VenueHealth, ...]
+    totals: Totals | None
+    grid: Grid
+    settings: ProjectionSettings
+
+
+class Evaluation(NamedTuple):
+    """The projection, and what the next evaluation or the poll scheduler can reuse."""
+
+    projection: Projection
+    swept: Sweep
+    totals: Totals
+
+
+def evaluate(inputs: Inputs, workspace: Workspace | None = None) -> Evaluation:
+    """Sweep all accounts and project the markets that changed; the others are passed on as they were."""
+    swept = sweep(inputs.legs, inputs.cash_usd, inputs.prices, inputs.tiers, workspace)
+    triggers = map_triggers(inputs.legs.market, inputs.legs.size, swept, inputs.prices, inputs.grid)
+    hills = find_hills(triggers, per_side=CLUSTERS_PER_SIDE, min_share=inputs.settings.cluster_min_share)
+    totals = inputs.totals if inputs.totals is not None else sum_positions(inputs, swept)
+    by_market = _split(hills, inputs.prices.size)
+    reach = _ReachTriggers(triggers, inputs.markets)
+    projected = [
+        _project_market(market, inputs, triggers, hills, by_market[market.market], reach, totals) for market in inputs.markets
+    ]
+    markets = sorted((*projected, *inputs.unchanged), key=lambda market: (market.venue, market.symbol))
+    return Evaluation(Projection(inputs.now_ns, inputs.sequence, tuple(markets), inputs.venues), swept, totals)
+
+
+def sum_positions(inputs: Inputs, swept: Sweep) -> Totals:
+    """Sum the observed positions of each market, and the ages of the accounts behind them."""
+    legs, markets = inputs.legs, inputs.prices.size
+    known = ~np.isnan(swept.surplus_usd)
+    held = legs.size != 0.0
+    live = np.flatnonzero(held & known[legs.account])
+    excluded = np.flatnonzero(held & ~known[legs.account])
+    market, size = legs.market[live], legs.size[live]
+    side = market * np.int64(2) + (size < 0.0)
+    observed = np.bincount(side, weights=np.abs(size), minlength=markets * 2)
+    # A 16-bit key lets numpy sort by counting.
+    order = np.argsort(market.astype(np.uint16), kind="stable")
+    ages_s = inputs.ages_ns[legs.account[live]][order] / 1e9
+    ends = np.searchsorted(market[order], np.arange(markets), side="right")
+    oldest, median = np.full(markets, np.nan), np.full(markets, np.nan)
+    start = 0
+    for index, end in enumerate(ends.tolist()):
+        if end > start:
+            part = ages_s[start:end]
+            oldest[index] = part.max()
+            median[index] = np.median(part)
+        start = end
+    return Totals(
+        np.asarray(observed, dtype=np.float64).reshape(markets, 2),
+        np.bincount(market, minlength=markets),
+        np.bincount(legs.market[excluded], minlength=markets),
+        np.bincount(legs.market[excluded[inputs.lost[legs.account[excluded]]]], minlength=markets),
+        oldest,
+        median,
+    )
+
+
+def _split(hills: Hills, markets: int) -> list[slice]:
+    """Return, per market index, where its hills stand (they are ordered by market)."""
+    ends = np.searchsorted(hills.market, np.arange(markets + 1), side="left").tolist()
+    return [slice(ends[index], ends[index + 1]) for index in range(markets)]
+
+
+class _ReachTriggers:
+    """Triggers ahead that lie within reach of the books, sorted by bucket: the rest of them is never sorted."""
+
+    def __init__(self, triggers: TriggerMap, markets: tuple[MarketInput, ...]) -> None:
+        self._columns = triggers.cents.shape[2]
+        self._grid = triggers.grid
+        self._first = triggers.first_bucket
+        # By row (market and side): the span of flattened buckets within reach; empty where there is no book.
+        rows = triggers.cents.shape[0] * 2
+        self._low, self._high = np.full(rows, 1, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+        for market in markets:
+            if market.depth is not None:
+                self._span(market.market * 2, market.depth.bid_reach)
+                self._span(market.market * 2 + 1, market.depth.ask_reach)
+        row = triggers.near.key // self._columns
+        inside = np.flatnonzero((triggers.near.key >= self._low[row]) & (triggers.near.key <= self._high[row]))
+        inside = inside[np.argsort(triggers.near.key[inside], kind="stable")]
+        self._keys = triggers.near.key[inside]
+        self._price, self._size = triggers.near.price[inside], np.abs(triggers.near.size[inside])
+
+    def _span(self, row: int, reach_price: float | None) -> None:
+        if reach_price is None:
+            return
+        # One bucket more than the reach: rounding in the logarithm must not lose a trigger at its very end.
+        bucket = math.floor(math.log(reach_price) / self._grid.width) - int(self._first[row // 2])
+        low, high = (bucket - 1, self._columns - 1) if row % 2 == 0 else (0, bucket + 1)
+        self._low[row] = row * self._columns + max(low, 0)
+        self._high[row] = row * self._columns + min(high, self._columns - 1)
+
+    def within(self, market: int, side: int) -> tuple[Array, Array]:
+        """Return (trigger prices, sizes) of one side ahead of the reference and up to the reach, nearest first."""
+        row = market * 2 + side
+        start, end = np.searchsorted(self._keys, [self._low[row], self._high[row] + 1]).tolist()
+        price, size = self._price[start:end], self._size[start:end]
+        nearest_first = np.argsort(-price if side == 0 else price, kind="stable")
+        return price[nearest_first], size[nearest_first]
+
+
+def _project_market(  # noqa: PLR0917
+    market: MarketInput, inputs: Inputs, triggers: TriggerMap, hills: Hills, mine: slice, reach: _ReachTriggers, totals: Totals
+) -> MarketProjection:
+    index = market.market
+    reference = market.reference_price
+    long_base, short_base = totals.observed_base[index].tolist()
+    accounts, lost = int(totals.accounts_live[index]), int(totals.accounts_lost[index])
+    stale_reasons = market.stale_reasons
+    if lost > accounts:
+        # With most of them gone, what is left would look like a market without clusters.
+        stale_reasons += (f"accounts: {lost} of {lost + accounts} known here wait to be polled again",)
+    interest = market.open_interest_base
+    settings = inputs.settings
+    down = up = None
+    if reference is not None and market.depth is not None:
+        volumes = [notional / reference for notional in settings.exogenous_notional_usd]
+        if market.typical_flow_base:
+            volumes += [multiple * market.typical_flow_base for multiple in settings.exogenous_flow_multiples]
+        volumes.sort()
+        backlog_long, backlog_short = triggers.backlog_base[index].tolist()
+        down = _project_side(market, 0, volumes, backlog_long, reach, settings.barrier_levels_max)
+        up = _project_side(market, 1, volumes, backlog_short, reach, settings.barrier_levels_max)
+    return MarketProjection(
+        as_of_ns=inputs.now_ns,
+        venue=market.venue,
+        symbol=market.symbol,
+        provenance=market.provenance,
+        reference_price=reference,
+        reference_source=market.reference_source,
+        reference_age_s=market.reference_age_s,
+        index_price=market.index_price,
+        funding_rate=market.funding_rate,
+        best_bid=market.best_bid,
+        best_ask=market.best_ask,
+        book_levels=market.book_levels,
+        open_interest_base=interest,
+        open_interest_usd=interest * reference if interest is not None and reference is not None else None,
+        observed_long_base=long_base,
+        observed_short_base=short_base,
+        observed_notional_usd=(long_base + short_base) * reference if reference is not None else 0.0,
+        coverage_ratio=(long_base + short_base) / (2.0 * interest) if interest else None,
+        accounts=accounts,
+        accounts_excluded=int(totals.accounts_excluded[index]),
+        oldest_account_age_s=float(totals.oldest_age_s[index]) if accounts else None,
+        median_account_age_s=float(totals.median_age_s[index]) if accounts else None,
+        clusters=_clusters(market, hills, mine) if reference is not None else (),
+        histogram=_histogram(triggers, index) if reference is not None else None,
+        cascade_down=down,
+        cascade_up=up,
+        typical_flow_base=market.typical_flow_base,
+        flow_window_covered_ratio=market.flow_window_covered_ratio,
+        liquidated_long_usd=market.liquidated_long_usd,
+        liquidated_short_usd=market.liquidated_short_usd,
+        liquidation_completeness=market.completeness,
+        feeds=market.feeds,
+        stale=bool(stale_reasons),
+        stale_reasons=stale_reasons,
+    )
+
+
+def _clusters(market: MarketInput, hills: Hills, mine: slice) -> tuple[Cluster, ...]:
+    assert market.reference_price is not None
+    reference, provenance = market.reference_price, market.provenance
+    columns = (hills.side, hills.price, hills.notional_usd, hills.accounts, hills.largest_share, hills.low_price, hills.high_price)
+    return tuple(
+        Cluster(
+            price=price,
+            distance_ratio=price / reference - 1.0,
+            side="short" if side else "long",
+            notional_usd=notional_usd,
+            accounts=accounts,
+            largest_account_share=share,
+            # Longs die from above: their near edge is the higher one.
+            nearest_price=low if side else high,
+            furthest_price=high if side else low,
+            provenance=provenance,
+        )
+        for side, price, notional_usd, accounts, share, low, high in zip(
+            *(column[mine].tolist() for column in columns), strict=True
+        )
+    )
+
+
+def _histogram(triggers: TriggerMap, index: int) -> Histogram:
+    cents = triggers.cents[index]
+    filled = np.flatnonzero(cents.any(axis=0))
+    grid = triggers.grid
+    centre = grid.edge(triggers.first_bucket[index] + filled) * math.exp(grid.width / 2.0)
+    return Histogram(
+        math.expm1(grid.width), centre.tolist(), (cents[0, filled] / 100.0).tolist(), (cents[1, filled] / 100.0).tolist()
+    )
+
+
+def _project_side(  # noqa: PLR0917
+    market: MarketInput, side: int, volumes: list[float], backlog: float, reach: _ReachTriggers, points_max: int
+) -> Cascade:
+    """Solve one direction (side 0 falls through the bids) and pick what is published of the curve."""
+    assert market.depth is not None
+    levels, reach_price = (market.depth.bids, market.depth.bid_reach) if side == 0 else (market.depth.asks, market.depth.ask_reach)
+    sign = 1.0 if side == 0 else -1.0
+    price, size = reach.within(market.market, side)
+    if side:
+        levels = solver.Levels(-levels.near, -levels.far, levels.size)
+    curve = solver.solve(levels, sign * price, size, backlog)
+    found = sorted(solver.gaps(curve), key=lambda gap: -gap.forced)[:GAPS_MAX]
+    landing = tuple(_landing(curve, sign, volume) for volume in volumes)
+    survival: tuple[SurvivalPoint, ...] = ()
+    last_ratio = None
+    if curve.barrier.size and volumes:
+        ratio = solver.survival_ratios(curve, volumes[-1])
+        survival = _survival_points(market, curve, ratio, sign, volumes[-1])
+        last_ratio = _finite(float(ratio[-1]))
+    picked = _pick(curve, points_max)
+    columns = (sign * curve.price, curve.barrier, curve.lower, curve.upper)
+    return Cascade(
+        barrier=tuple(
+            BarrierPoint(*values) for values in zip(*(np.maximum(column[picked], 0.0).tolist() for column in columns), strict=True)
+        ),
+        gaps=tuple(
+            UnstableGap(
+                sign * float(curve.price[gap.first]), sign * float(curve.price[gap.last]), max(gap.barrier, 0.0), gap.forced
+            )
+            for gap in sorted(found, key=lambda gap: gap.first)
+        ),
+        landing=landing,
+        survival=survival,
+        survival_ratio=last_ratio,
+        depth_base=curve.depth_total,
+        forced_in_reach_base=float(curve.forced[-1]) - backlog if curve.forced.size else 0.0,
+        backlog_base=backlog,
+        reach_price=reach_price,
+    )
+
+
+def _landing(curve: solver.BarrierCurve, sign: float, volume: float) -> Landing:
+    last = solver.land(curve, volume, at_touch=False)
+    touch = solver.land(curve, volume, at_touch=True)
+    return Landing(
+        exogenous_base=volume,
+        last_trade_price=sign * float(curve.price[last.level]) if last.level >= 0 else None,
+        best_quote_price=sign * float(curve.price[touch.level]) if touch.level >= 0 else None,
+        forced_base=last.forced,
+        unabsorbed_base=last.unabsorbed,
+        book_exhausted=last.unabsorbed > 0.0,
+    )
+
+
+def _survival_points(
+    market: MarketInput, curve: solver.BarrierCurve, ratio: Array, sign: float, volume: float
+) -> tuple[SurvivalPoint, ...]:
+    """Return the ratio at round moves from the reference, each at the first level at or beyond it, while the book reaches."""
+    assert market.reference_price is not None
+    points = []
+    for move in SURVIVAL_MOVES:
+        target = market.reference_price * (1.0 - sign * move)
+        level = int(np.searchsorted(-curve.price, -sign * target, side="left"))
+        if level >= curve.price.size:
+            break
+        points.append(SurvivalPoint(sign * float(curve.price[level]), volume, _finite(float(ratio[level]))))
+    return tuple(points)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _pick(curve: solver.BarrierCurve, points_max: int) -> NDArray[np.int64]:
+    """Choose at most ``points_max`` levels, evenly spaced in price, always with the first and the last."""
+    count = curve.price.size
+    if count <= points_max:
+        return np.arange(count)
+    targets = np.linspace(curve.price[0], curve.price[-1], points_max)
+    return np.unique(np.minimum(np.searchsorted(-curve.price, -targets, side="left"), count - 1))

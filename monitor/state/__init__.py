@@ -1,0 +1,1 @@
+"""What the core remembers: books, marks and flows per market, margin accounts in numpy tables."""

@@ -1,0 +1,255 @@
+"""State of one market: book, mark, open interest, flow of trades, liquidations seen, and how fresh each of them is."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+import numpy as np
+
+from connectors.events import (
+    BookDelta,
+    BookSnapshot,
+    Completeness,
+    Liquidation,
+    MarkPrice,
+    OpenInterest,
+    Quote,
+    Trade,
+)
+from monitor.state.book import LayeredBook, SequencedBook
+
+NS_PER_MINUTE = 60_000_000_000
+FLOW_MINUTES = 30
+"""Length of the window for typical flow: long enough for a median, short enough to follow the time of day."""
+
+FILLS_SEEN_MAX = 4_096
+"""Fill ids remembered to count each liquidation fill once although both sides may report it: hours of a busy feed."""
+
+Channel = Literal["book", "trades", "mark", "open_interest"]
+
+
+class Feed:
+    """One channel of one market: when it last spoke, over which connection, and whether it is broken."""
+
+    __slots__ = ("broken", "connection", "received_ns")
+
+    def __init__(self) -> None:
+        self.received_ns: int | None = None
+        self.connection = ""
+        self.broken = ""
+        """Why nothing of this channel can be relied on until its next snapshot; empty while it is sound."""
+
+
+class Flow:
+    """Net taker volume per minute, and which minutes were fully watched."""
+
+    __slots__ = ("_broken", "_first_full", "_minute", "_net", "_window")
+
+    def __init__(self) -> None:
+        self._minute: int | None = None
+        self._net = 0.0
+        self._broken = False
+        self._first_full: int | None = None
+        self._window: deque[tuple[int, float]] = deque(maxlen=FLOW_MINUTES)
+
+    def advance(self, now_ns: int) -> None:
+        """Close every minute that has ended by ``now_ns``; a minute without trades is a minute of zero flow."""
+        minute = now_ns // NS_PER_MINUTE
+        if self._minute is None:
+            self._minute = minute
+            self._broken = True  # Watched only from somewhere inside it.
+            return
+        if minute <= self._minute:
+            return
+        if not self._broken:
+            self._window.append((self._minute, self._net))
+        self._net = 0.0
+        self._broken = False
+        for quiet in range(max(self._minute + 1, minute - FLOW_MINUTES), minute):
+            self._window.append((quiet, 0.0))
+        self._minute = minute
+
+    def add(self, received_ns: int, signed_size: float) -> None:
+        """Count one trade (buys of takers positive)."""
+        if self._minute is None or received_ns // NS_PER_MINUTE != self._minute:
+            self.advance(received_ns)
+        self._net += signed_size
+
+    def interrupt(self) -> None:
+        """Trades may have been missed: the running minute does not count."""
+        self._broken = True
+
+    def typical_base(self) -> float | None:
+        """Return the median absolute net volume of the watched minutes, ``None`` before the first."""
+        return float(np.median([abs(net) for _, net in self._window])) if self._window else None
+
+    def covered_ratio(self) -> float:
+        """Return the watched share of the last ``FLOW_MINUTES`` minutes."""
+        if self._minute is None:
+            return 0.0
+        return sum(minute >= self._minute - FLOW_MINUTES for minute, _ in self._window) / FLOW_MINUTES
+
+
+class Market:
+    """Everything known of one market apart from its accounts; ``index`` is its row in all per-market arrays."""
+
+    __slots__ = (
+        "_fills_order",
+        "_fills_seen",
+        "_watermark_ids",
+        "_watermark_ns",
+        "book",
+        "changed",
+        "completeness",
+        "feeds",
+        "flow",
+        "funding_rate",
+        "index",
+        "index_price",
+        "liquidated_usd",
+        "mark_price",
+        "open_interest_base",
+        "quote",
+        "symbol",
+        "venue",
+    )
+
+    def __init__(self, venue: str, symbol: str, index: int) -> None:
+        self.venue = venue
+        self.symbol = symbol
+        self.index = index
+        self.book: SequencedBook | LayeredBook | None = None
+        self.quote: Quote | None = None
+        self.mark_price: float | None = None
+        self.index_price: float | None = None
+        self.funding_rate: float | None = None
+        self.open_interest_base: float | None = None
+        self.flow = Flow()
+        self.liquidated_usd = {"long": 0.0, "short": 0.0}
+        self.completeness: Completeness | Literal["none"] = "none"
+        self.feeds: dict[Channel, Feed] = {"book": Feed(), "trades": Feed(), "mark": Feed(), "open_interest": Feed()}
+        self.changed = True
+        self._watermark_ns = -1
+        self._watermark_ids: set[int] = set()
+        self._fills_seen: set[tuple[int, str | None]] = set()
+        self._fills_order: deque[tuple[int, str | None]] = deque()
+
+    def _heard(self, channel: Channel, connection: str, received_ns: int) -> Feed:
+        feed = self.feeds[channel]
+        feed.received_ns = received_ns
+        feed.connection = connection
+        self.changed = True
+        return feed
+
+    def apply_book_snapshot(self, event: BookSnapshot) -> bool:
+        """Apply a snapshot; return ``False`` if the sequence is broken right behind it."""
+        if self.book is None:
+            self.book = LayeredBook() if event.last_id is None else SequencedBook()
+        sound = self.book.apply_snapshot(event)
+        feed = self.feeds["book"]
+        self.changed = True
+        if event.significant_figures is not None:
+            return sound  # An aggregated layer extends the book but does not keep it alive.
+        if event.last_id is None or feed.received_ns is None:
+            # A REST snapshot of a sequenced book says nothing of the socket; only that the book can be used again.
+            self._heard("book", event.connection, event.received_ns)
+        feed.broken = "" if sound else "sequence gap"
+        return sound
+
+    def apply_book_delta(self, event: BookDelta) -> bool:
+        """Apply a delta; return ``False`` if it does not follow what came before."""
+        book = self.book
+        if type(book) is not SequencedBook:
+            book = self.book = SequencedBook()
+        feed = self.feeds["book"]
+        feed.received_ns = event.received_ns
+        feed.connection = event.connection
+        self.changed = True
+        if book.apply_delta(event):
+            return True
+        feed.broken = "sequence gap"
+        return False
+
+    def apply_quote(self, event: Quote) -> None:
+        """Remember the touch; a book of snapshots uses it as its newest level."""
+        self.quote = event
+        if type(self.book) is LayeredBook:
+            self.book.apply_quote(event)
+            self.changed = True
+
+    def apply_mark(self, event: MarkPrice) -> None:
+        """Take over the mark price and what came with it."""
+        self._heard("mark", event.connection, event.received_ns).broken = ""
+        self.mark_price = event.mark_price
+        if event.index_price is not None:
+            self.index_price = event.index_price
+        if event.funding_rate is not None:
+            self.funding_rate = event.funding_rate
+
+    def apply_open_interest(self, event: OpenInterest) -> None:
+        """Take over the open interest."""
+        self._heard("open_interest", event.connection, event.received_ns).broken = ""
+        self.open_interest_base = event.open_interest_base
+
+    def apply_trade(self, event: Trade) -> bool:
+        """Count a trade once; return ``False`` for one that was seen before.
+
+        Venues replay recent trades after every subscription. What is older than the newest trade seen is such a replay; trades of
+        the same instant are told apart by their ids.
+        """
+        if event.exchange_ns < self._watermark_ns:
+            return False
+        if event.exchange_ns == self._watermark_ns:
+            if event.trade_id in self._watermark_ids:
+                return False
+            self._watermark_ids.add(event.trade_id)
+        else:
+            self._watermark_ns = event.exchange_ns
+            self._watermark_ids = {event.trade_id}
+        feed = self.feeds["trades"]
+        feed.received_ns = event.received_ns
+        feed.connection = event.connection
+        feed.broken = ""
+        self.flow.add(event.received_ns, event.size if event.aggressor == "buy" else -event.size)
+        return True
+
+    def apply_liquidation(self, event: Liquidation) -> bool:
+        """Count a liquidation fill once; return ``False`` for one that was counted before."""
+        if event.fill_id is not None:
+            key = (event.fill_id, event.account)
+            if key in self._fills_seen:
+                return False
+            if len(self._fills_order) == FILLS_SEEN_MAX:
+                self._fills_seen.discard(self._fills_order.popleft())
+            self._fills_seen.add(key)
+            self._fills_order.append(key)
+        self.completeness = event.completeness
+        self.liquidated_usd[event.side] += event.price * event.size
+        self.changed = True
+        return True
+
+    def interrupt(self, connection: str, reason: str) -> list[Channel]:
+        """Distrust every channel that came over ``connection``; return them."""
+        hit: list[Channel] = []
+        for channel, feed in self.feeds.items():
+            if channel == "book" and type(self.book) is LayeredBook:
+                if not self.book.interrupt(connection) and not feed.broken:
+                    feed.broken = reason
+                    hit.append(channel)
+            elif feed.connection == connection and feed.received_ns is not None:
+                feed.broken = reason
+                hit.append(channel)
+                if channel == "book" and self.book is not None:
+                    self.book.reset()
+                elif channel == "trades":
+                    self.flow.interrupt()
+        self.changed = self.changed or bool(hit)
+        return hit
+
+    def break_book(self, reason: str) -> None:
+        """Distrust the book alone."""
+        self.feeds["book"].broken = reason
+        if self.book is not None:
+            self.book.reset()
+        self.changed = True
