@@ -7,6 +7,7 @@ clock: every method that depends on the time is told it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, assert_never
 
 import msgspec
@@ -50,6 +51,10 @@ TOTALS_AT_ONCE = 50_000
 
 MARKETS_MAX = 2_000
 """Symbols kept in all: several times the largest venue's list; a feed that invents symbols stops here."""
+
+
+QUARANTINED_MAX = 100
+"""Names kept per venue: enough to see what is wrong; the counter of unknown symbols goes on."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -235,11 +240,16 @@ class Engine:
             market = self._add_market(venue, symbol)
             self._rebuild_tiers()
             return market
-        known = self._quarantined[venue]
-        if len(known) < 100:  # Enough to see what is wrong; the counter goes on.
-            known[symbol] = None
+        self.quarantine(venue, [symbol])
         self._count_error(venue, "unknown_symbol")
         return None
+
+    def quarantine(self, venue: str, symbols: Iterable[str]) -> None:
+        """Note symbols that the venue does not have or that nobody asked for."""
+        known = self._quarantined[venue]
+        for symbol in symbols:
+            if len(known) < QUARANTINED_MAX:
+                known[symbol] = None
 
     def _count_error(self, venue: str, reason: str) -> None:
         errors = self.counters[venue].parse_errors

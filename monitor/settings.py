@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from connectors.registry import VENUES
 from connectors.venue import VenueSettings
 
 BUCKETS_MAX = 20_000
@@ -45,10 +46,10 @@ class ProjectionSettings(BaseModel):
         description="width of a price bucket as a fraction of the price, 0.0001 to 0.05: 0.001 is 0.1 %",
     )
     max_distance_ratio: float = Field(
-        default=0.5,
+        default=0.25,
         ge=0.01,
         le=0.95,
-        description="how far from the reference price to look, as a fraction, 0.01 to 0.95: 0.5 is 50 %",
+        description="how far from the reference price to look, as a fraction, 0.01 to 0.95: 0.25 is 25 %",
     )
     cluster_min_share: float = Field(
         default=0.01, ge=0.0, le=1.0, description="smallest cluster, as a share of the notional of its side, 0 to 1: 0.01 is 1 %"
@@ -64,7 +65,7 @@ class ProjectionSettings(BaseModel):
         description="outside flows to land, in US dollars; ascending, at most 10",
     )
     barrier_levels_max: int = Field(
-        default=200, ge=10, le=5_000, description="points of the barrier curve that are published per direction, 10 to 5000"
+        default=60, ge=10, le=5_000, description="points of the barrier curve that are published per direction, 10 to 5000"
     )
 
     @field_validator("exogenous_flow_multiples", "exogenous_notional_usd")
@@ -181,6 +182,15 @@ class VenueConfig(BaseModel):
     def _seeds_fit(self) -> VenueConfig:
         if len(self.seed_accounts) > self.accounts_max:
             raise ValueError(f"accounts_max is {self.accounts_max}, but there are {len(self.seed_accounts)} seed accounts")
+        return self
+
+    @model_validator(mode="after")
+    def _venue_accepts_the_plan(self) -> VenueConfig:
+        # The venue knows its spelling and its limits; what it refuses here would otherwise be refused when the daemon starts.
+        try:
+            VENUES[self.name].connections(self.settings())
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{self.name}: ")) from None
         return self
 
     def settings(self) -> VenueSettings:

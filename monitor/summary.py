@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -68,15 +66,6 @@ def summarise_market(market: MarketProjection) -> MarketSummary:
         coverage_ratio=market.coverage_ratio,
         stale=market.stale,
     )
-
-
-def projections_digest(lines: Iterable[bytes]) -> str:
-    """Return the SHA-256 of the ``--projections`` output: each line followed by a line feed, as ``sha256sum`` of the file gives."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line)
-        digest.update(b"\n")
-    return digest.hexdigest()
 
 
 def encode_summary(summary: ReplaySummary) -> bytes:

@@ -345,7 +345,7 @@ class AccountTable:
     # ------------------------------------------------------------------------------------------------- scheduling
 
     def poll_order(self, venue: str, now_ns: int, limit: int, shock: Array | None, *, pause_ns: int) -> list[PollDemand]:
-        """List the accounts whose refresh is worth most, best first, and note that they were asked for.
+        """List the accounts whose refresh is worth most, best first.
 
         The worth of a poll rises with the time since the last one and falls with the distance to liquidation; accounts that are
         not sound come before sound ones of the same age. Accounts asked for within ``pause_ns`` are left alone.
@@ -377,12 +377,17 @@ class AccountTable:
         age_s = np.minimum(age_s, 86_400.0)
         worth = age_s / closeness
         best = rows[np.argsort(-worth, kind="stable")[:limit]]
-        self._asked_ns[best] = now_ns
         needs_mode = (self._mode[best] == MODE_UNASKED) & (self._polled_ns[best] > 0)
         return [
             PollDemand(venue, self._names[row], mode_known=not ask)
             for row, ask in zip(best.tolist(), needs_mode.tolist(), strict=True)
         ]
+
+    def note_asked(self, demand: PollDemand, now_ns: int) -> None:
+        """Remember when an account was asked for."""
+        row = self.row_of(demand.venue, demand.account, create=False)
+        if row is not None:
+            self._asked_ns[row] = now_ns
 
 
 def _grown(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -1,0 +1,312 @@
+"""The shell: sockets, clock, files, signals. It moves frames into the core and projections out of it, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from alerts.delivery import Delivery
+from alerts.pipeline import Pipeline
+from alerts.sinks import Sink, make_sink
+from alerts.sinks.mqtt import MqttSink
+from connectors.intake import FrameIntake
+from connectors.live import LiveConnection
+from connectors.recorder import Recorder, RecorderError
+from connectors.registry import configured_venue
+from connectors.rest import RestPoller
+from monitor.config import Config
+from monitor.engine import Engine, EngineSettings
+from monitor.evaluate import evaluate
+from monitor.ingest import Ingest
+from monitor.polling import Pollster, fetch_instruments
+from monitor.projection import ConnectionHealth, DaemonStatus, Projection, encode_market
+from monitor.rules import RuleBook
+from monitor.settings import VenueConfig
+from monitor.state.accounts import pinned_accounts
+from monitor.triggers import Workspace
+from monitor.web.hub import Hub
+from monitor.web.server import WebServer
+
+log = structlog.get_logger("monitor.app")
+
+BATCH_FRAMES = 500
+"""Frames applied before other tasks get their turn: about 2 ms of work."""
+
+THREAD_LEGS = 20_000
+"""Above this many positions a sweep takes longer than the event loop should wait (some 0.5 ms) and runs in the worker thread."""
+
+STATUS_EVERY_S = 1.0
+IDLE_EVERY_S = 1.0
+"""Without any change the state is projected this often, so that ages grow and silence shows."""
+
+DRAIN_S = 5.0
+"""How long notifications may take to leave when the daemon stops."""
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """Take from the configuration what the core is told."""
+    return EngineSettings(
+        symbols={venue.name: venue.symbols for venue in config.venues},
+        projection=config.projection,
+        staleness=config.staleness,
+        simulated_venues=frozenset(venue.name for venue in config.venues if venue.simulated),
+        accounts_max=sum(venue.accounts_max for venue in config.venues),
+    )
+
+
+class Daemon:
+    """One running monitor.
+
+    Args:
+        config: the whole configuration.
+        seed: of all jitter.
+        on_projection: called with every projection, after it was published.
+    """
+
+    def __init__(self, config: Config, *, seed: int = 0, on_projection: Callable[[Projection], None] | None = None) -> None:
+        self.config = config
+        self.engine = Engine(engine_settings(config))
+        self.hub = Hub(evaluation_timeout_s=config.http.evaluation_timeout_s, history_markets=config.http.history_markets)
+        self.web = WebServer(self.hub, config.http) if config.http.enabled else None
+        self.connections: list[LiveConnection] = []
+        self.ready = asyncio.Event()
+        """Set once the HTTP server listens and every venue has its subscriptions planned."""
+        self._seed = seed
+        self._on_projection = on_projection
+        self._intake = FrameIntake()
+        self._venues = {venue.name: configured_venue(venue.name, venue.settings()) for venue in config.venues}
+        self._ingest = Ingest(self.engine, self._venues)
+        self._rules = RuleBook(config.rules)
+        self._pipeline = Pipeline(config.alerts.repeat_interval_s)
+        self._sinks: list[Sink] = [make_sink(sink, config.instance) for sink in config.sinks]
+        self._delivery = Delivery(self._sinks, seed)
+        self._pollers: dict[str, RestPoller] = {}
+        self._recorder: Recorder | None = None
+        self._recorder_error = ""
+        self._changed = asyncio.Event()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluate")
+        self._workspace = Workspace(0)
+        self._started_ns = time.time_ns()
+        self._projections = 0
+        self._compute_s = 0.0
+        self._state_published_s = 0.0
+        self._venues_to_start = len(config.venues)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set, then let notifications leave and close everything.
+
+        Raises:
+            OSError: the HTTP address cannot be listened on.
+        """
+        self._open_recorder()
+        for venue in self.config.venues:
+            for account in pinned_accounts(venue.seed_accounts):
+                self.engine.accounts.pin(venue.name, account)
+        if self.web is not None:
+            await self.web.start()
+            log.info("listening", url=f"http://{self.config.http.host}:{self.web.port}/")
+        delivery = asyncio.create_task(self._delivery.run(), name="delivery")
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._apply_frames(), name="apply"),
+                    group.create_task(self._project_changes(), name="project"),
+                    group.create_task(self._report_status(), name="status"),
+                    *(group.create_task(self._run_venue(venue), name=f"venue-{venue.name}") for venue in self.config.venues),
+                ]
+                await stop.wait()
+                log.info("stopping")
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._delivery.stop(DRAIN_S)
+            delivery.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await delivery
+            if self.web is not None:
+                await self.web.stop()
+            self._close_recorder()
+            self._executor.shutdown()
+
+    # ----------------------------------------------------------------------------------------------------- inputs
+
+    async def _run_venue(self, config: VenueConfig) -> None:
+        venue, settings = self._venues[config.name], config.settings()
+        poller = RestPoller(venue=venue, deliver=self._intake.put, seed=self._seed, rest_url=settings.rest_url)
+        self._pollers[venue.name] = poller
+        async with asyncio.TaskGroup() as group:
+            group.create_task(poller.run(), name=f"rest-{venue.name}")
+            known = await fetch_instruments(venue, settings, poller)
+            symbols = settings.symbols if known is None else tuple(symbol for symbol in settings.symbols if symbol in known)
+            missing = sorted(set(settings.symbols) - set(symbols))
+            if missing:
+                # Some venues drop the whole socket for one unknown symbol, so these are never asked for.
+                log.error("unknown_symbols", venue=venue.name, symbols=missing)
+                self.engine.quarantine(venue.name, missing)
+            plans = venue.connections(msgspec.structs.replace(settings, symbols=symbols)) if symbols else []
+            for number, plan in enumerate(plans):
+                connection = LiveConnection(venue=venue, plan=plan, deliver=self._intake.put, seed=self._seed + number)
+                self.connections.append(connection)
+                group.create_task(connection.run(), name=f"socket-{venue.name}-{plan.name}")
+            poller.periodic(venue.periodic(settings))
+            group.create_task(Pollster(self.engine, venue, poller).run(), name=f"poll-{venue.name}")
+            self._venues_to_start -= 1
+            if not self._venues_to_start:
+                self.ready.set()
+
+    async def _apply_frames(self) -> None:
+        while True:
+            frames = await self._intake.take(BATCH_FRAMES)
+            if self._recorder is not None:
+                try:
+                    for frame in frames:
+                        self._recorder.write(frame)
+                except RecorderError as error:
+                    self._recorder, self._recorder_error = None, str(error)
+                    log.error("recording_stopped", error=str(error))  # noqa: TRY400 - an operator's matter, not a traceback's
+            self._ingest.apply_all(frames)
+            self._changed.set()
+
+    def _open_recorder(self) -> None:
+        if self.config.recording.enabled:
+            try:
+                self._recorder = Recorder(Path(self.config.recording.directory))
+            except RecorderError as error:
+                self._recorder_error = str(error)
+                log.error("recording_failed", error=str(error))  # noqa: TRY400
+
+    def _close_recorder(self) -> None:
+        if self._recorder is not None:
+            with contextlib.suppress(RecorderError):
+                self._recorder.close()
+
+    # ---------------------------------------------------------------------------------------------------- outputs
+
+    async def _project_changes(self) -> None:
+        """Project when something changed, as often as the interval allows, and now and then when nothing did."""
+        loop = asyncio.get_running_loop()
+        interval_s = self.config.projection.interval_ms / 1e3
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_EVERY_S):
+                    await self._changed.wait()
+            self._changed.clear()
+            started_s = loop.time()
+            now_ns = time.time_ns() // 100 * 100
+            if self.engine.due(now_ns):
+                self._publish(await self._evaluate(now_ns), now_ns)
+                self._compute_s = loop.time() - started_s
+            await asyncio.sleep(max(0.0, started_s + interval_s - loop.time()))
+
+    async def _evaluate(self, now_ns: int) -> Projection:
+        legs = self.engine.accounts.leg_count
+        if legs <= THREAD_LEGS:
+            return self.engine.project(now_ns)
+        if not self._workspace.fits(legs):
+            self._workspace = Workspace(legs * 5 // 4)
+        inputs = self.engine.freeze(now_ns, copy=True)
+        evaluation = await asyncio.get_running_loop().run_in_executor(self._executor, evaluate, inputs, self._workspace)
+        return self.engine.adopt(evaluation)
+
+    def _publish(self, projection: Projection, now_ns: int) -> None:
+        self._projections += 1
+        self.hub.publish(projection)
+        changes = self._rules.update(projection)
+        firing = self._rules.firing()
+        self._delivery.submit(self._pipeline.process(changes, firing, now_ns))
+        if changes:
+            self.hub.publish_alerts(changes, firing)
+            for alert in changes:
+                log.info("alert", name=alert.name, resolved=alert.resolved, severity=alert.severity, summary=alert.summary)
+        self._publish_retained(projection)
+        if self._on_projection is not None:
+            self._on_projection(projection)
+
+    def _publish_retained(self, projection: Projection) -> None:
+        """Give brokers the latest state about once a second; more often than that nobody reads a retained message."""
+        sinks = [sink for sink in self._sinks if isinstance(sink, MqttSink)]
+        now_s = time.monotonic()
+        if not sinks or now_s - self._state_published_s < STATUS_EVERY_S:
+            return
+        self._state_published_s = now_s
+        online = {venue.venue: False for venue in projection.venues}
+        for market in projection.markets:
+            online[market.venue] |= not market.stale
+        for sink in sinks:
+            for market in projection.markets:
+                sink.publish_state(market.venue, market.symbol, encode_market(market))
+            for venue, fresh in online.items():
+                sink.publish_availability(venue, fresh)
+
+    async def _report_status(self) -> None:
+        while True:
+            self.hub.publish_status(self.status())
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    def status(self) -> DaemonStatus:
+        """Describe the process as it is now."""
+        now_ns = time.time_ns()
+        sinks = self._delivery.status()
+        oldest_ns = self._intake.oldest_received_ns
+        return DaemonStatus(
+            as_of_ns=now_ns,
+            started_ns=self._started_ns,
+            instance=self.config.instance,
+            version=version("liquidation-monitor"),
+            simulated=any(venue.simulated for venue in self.config.venues),
+            connections=(*self._socket_health(), *self._rest_health()),
+            intake_frames=len(self._intake),
+            intake_dropped=self._intake.dropped,
+            projections=self._projections,
+            projection_compute_s=self._compute_s,
+            lag_s=max(0, now_ns - oldest_ns) / 1e9 if oldest_ns is not None else 0.0,
+            alert_queue={sink.name: sink.queue for sink in sinks},
+            alert_failures={sink.name: sink.failures for sink in sinks},
+            alert_dropped={sink.name: sink.dropped for sink in sinks},
+            recording=self._recorder is not None,
+            recorder_error=self._recorder_error,
+        )
+
+    def _socket_health(self) -> list[ConnectionHealth]:
+        return [
+            ConnectionHealth(
+                venue=health.venue,
+                connection=health.connection,
+                state=health.state,
+                detail=health.detail,
+                connects=health.connects,
+                disconnects=sum(health.disconnects.values()),
+                messages=health.messages,
+                last_message_ns=health.last_message_ns,
+                silent_channels=health.silent_channels,
+            )
+            for health in (connection.health() for connection in self.connections)
+        ]
+
+    def _rest_health(self) -> list[ConnectionHealth]:
+        result = []
+        for poller in self._pollers.values():
+            health = poller.health()
+            paused = health.paused_until_ns is not None
+            result.append(
+                ConnectionHealth(
+                    venue=health.venue,
+                    connection="rest",
+                    state="waiting" if paused else "connected" if health.answers else "connecting",
+                    detail=f"{health.queue_length} queued, {sum(health.errors.values())} errors, {health.weight_used} weight used",
+                    connects=health.requests,
+                    disconnects=sum(health.errors.values()),
+                    messages=health.answers,
+                    last_message_ns=health.last_answer_ns,
+                    silent_channels=(),
+                )
+            )
+        return result

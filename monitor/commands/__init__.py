@@ -1,0 +1,1 @@
+"""What each command does; ``monitor/cli.py`` only declares them. Every function returns the exit code."""

@@ -1,0 +1,31 @@
+"""How commands talk to the person at the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from monitor.config import Config, ConfigError, load_config
+
+OK, FAILED, BAD_INPUT = 0, 1, 2
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Print an error as it is, without markup."""
+    stderr.print(message, style="red", markup=False)
+
+
+def read_config(path: Path) -> Config | None:
+    """Load a configuration; list every error and return ``None`` if it cannot be used."""
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            complain(f"{path}: {problem}")
+        count = len(error.problems)
+        complain(f"{count} error{'s' if count != 1 else ''} in {path}")
+        return None
