@@ -22,6 +22,7 @@ from connectors.live import LiveConnection
 from connectors.recorder import Recorder, RecorderError
 from connectors.registry import configured_venue
 from connectors.rest import RestPoller
+from connectors.venue import Venue
 from monitor.config import Config
 from monitor.engine import Engine, EngineSettings
 from monitor.evaluate import evaluate
@@ -62,6 +63,20 @@ def engine_settings(config: Config) -> EngineSettings:
     )
 
 
+class SteadyClock:
+    """Wall time at the start plus monotonic time since: when somebody sets the clock, no feed becomes stale or fresh by it.
+
+    Calls return nanoseconds UTC in whole 100 ns, the resolution of recordings.
+    """
+
+    def __init__(self) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def __call__(self) -> int:
+        """Return the time now."""
+        return (time.monotonic_ns() + self._offset_ns) // 100 * 100
+
+
 class Daemon:
     """One running monitor.
 
@@ -82,7 +97,7 @@ class Daemon:
         self._seed = seed
         self._on_projection = on_projection
         self._intake = FrameIntake()
-        self._venues = {venue.name: configured_venue(venue.name, venue.settings()) for venue in config.venues}
+        self._venues: dict[str, Venue] = {venue.name: configured_venue(venue.name, venue.settings()) for venue in config.venues}
         self._ingest = Ingest(self.engine, self._venues)
         self._rules = RuleBook(config.rules)
         self._pipeline = Pipeline(config.alerts.repeat_interval_s)
@@ -94,7 +109,8 @@ class Daemon:
         self._changed = asyncio.Event()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluate")
         self._workspace = Workspace(0)
-        self._started_ns = time.time_ns()
+        self._clock_ns = SteadyClock()
+        self._started_ns = self._clock_ns()
         self._projections = 0
         self._compute_s = 0.0
         self._state_published_s = 0.0
@@ -140,7 +156,14 @@ class Daemon:
 
     async def _run_venue(self, config: VenueConfig) -> None:
         venue, settings = self._venues[config.name], config.settings()
-        poller = RestPoller(venue=venue, deliver=self._intake.put, seed=self._seed, rest_url=settings.rest_url)
+        poller = RestPoller(
+            venue=venue,
+            deliver=self._intake.put,
+            seed=self._seed,
+            rest_url=settings.rest_url,
+            weight_per_minute=config.rest_weight_per_minute,
+            clock_ns=self._clock_ns,
+        )
         self._pollers[venue.name] = poller
         async with asyncio.TaskGroup() as group:
             group.create_task(poller.run(), name=f"rest-{venue.name}")
@@ -153,11 +176,13 @@ class Daemon:
                 self.engine.quarantine(venue.name, missing)
             plans = venue.connections(msgspec.structs.replace(settings, symbols=symbols)) if symbols else []
             for number, plan in enumerate(plans):
-                connection = LiveConnection(venue=venue, plan=plan, deliver=self._intake.put, seed=self._seed + number)
+                connection = LiveConnection(
+                    venue=venue, plan=plan, deliver=self._intake.put, seed=self._seed + number, clock_ns=self._clock_ns
+                )
                 self.connections.append(connection)
                 group.create_task(connection.run(), name=f"socket-{venue.name}-{plan.name}")
             poller.periodic(venue.periodic(settings))
-            group.create_task(Pollster(self.engine, venue, poller).run(), name=f"poll-{venue.name}")
+            group.create_task(Pollster(self.engine, venue, poller, self._clock_ns).run(), name=f"poll-{venue.name}")
             self._venues_to_start -= 1
             if not self._venues_to_start:
                 self.ready.set()
@@ -200,9 +225,9 @@ class Daemon:
                     await self._changed.wait()
             self._changed.clear()
             started_s = loop.time()
-            now_ns = time.time_ns() // 100 * 100
+            now_ns = self._clock_ns()
             if self.engine.due(now_ns):
-                self._publish(await self._evaluate(now_ns), now_ns)
+                self._publish(await self._evaluate(now_ns))
                 self._compute_s = loop.time() - started_s
             await asyncio.sleep(max(0.0, started_s + interval_s - loop.time()))
 
@@ -216,12 +241,12 @@ class Daemon:
         evaluation = await asyncio.get_running_loop().run_in_executor(self._executor, evaluate, inputs, self._workspace)
         return self.engine.adopt(evaluation)
 
-    def _publish(self, projection: Projection, now_ns: int) -> None:
+    def _publish(self, projection: Projection) -> None:
         self._projections += 1
         self.hub.publish(projection)
         changes = self._rules.update(projection)
         firing = self._rules.firing()
-        self._delivery.submit(self._pipeline.process(changes, firing, now_ns))
+        self._delivery.submit(self._pipeline.process(changes, firing, time.monotonic_ns()))
         if changes:
             self.hub.publish_alerts(changes, firing)
             for alert in changes:
@@ -253,7 +278,7 @@ class Daemon:
 
     def status(self) -> DaemonStatus:
         """Describe the process as it is now."""
-        now_ns = time.time_ns()
+        now_ns = self._clock_ns()
         sinks = self._delivery.status()
         oldest_ns = self._intake.oldest_received_ns
         return DaemonStatus(

@@ -7,8 +7,8 @@ clock: every method that depends on the time is told it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, NamedTuple, assert_never
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,13 +31,16 @@ from connectors.events import (
 )
 from monitor.clusters import make_grid
 from monitor.evaluate import Evaluation, Inputs, MarketInput, Totals, evaluate
+from monitor.freshness import feed_state, market_input
 from monitor.margin import Array, TierError, TierTable, build_tier_table, check_tiers
-from monitor.projection import FeedState, MarketProjection, Projection, VenueHealth
+from monitor.projection import MarketProjection, Projection, VenueHealth
 from monitor.settings import ProjectionSettings, StalenessSettings
 from monitor.state.accounts import AccountTable, Fill, PollDemand
-from monitor.state.book import LayeredBook, SequencedBook
-from monitor.state.markets import Channel, Market
+from monitor.state.book import SequencedBook
+from monitor.state.markets import Market
 from monitor.triggers import Workspace
+
+MarketEvent = BookDelta | BookSnapshot | Quote | Trade | MarkPrice | OpenInterest | Liquidation
 
 NS = 1_000_000_000
 
@@ -110,6 +113,20 @@ class Engine:
         self._totals_ns = 0
         self._shock: Array | None = None
         self._workspace = Workspace(0)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            BookDelta: self._apply_delta,
+            BookSnapshot: self._apply_snapshot,
+            Quote: self._apply_quote,
+            Trade: self._apply_trade,
+            MarkPrice: self._apply_mark,
+            OpenInterest: self._apply_open_interest,
+            Liquidation: self._apply_liquidation,
+            Instruments: self._apply_instruments,
+            AccountSnapshot: self._apply_account,
+            AccountModeReport: self._apply_account_mode,
+            Gap: self._apply_gap,
+            SubscriptionNotice: self._apply_notice,
+        }
         for venue, symbols in settings.symbols.items():
             for symbol in symbols:
                 self._add_market(venue, symbol)
@@ -119,59 +136,68 @@ class Engine:
 
     def apply(self, event: AnyEvent) -> None:
         """Change state by one event. A broken sequence becomes staleness of what hangs on it, never an exception."""
-        # The three most frequent events first, by far.
-        if isinstance(event, BookDelta | Quote | Trade):
-            market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
-            if market is None:
-                return
-            if isinstance(event, BookDelta):
-                if not market.apply_book_delta(event):
-                    self.counters[event.venue].gaps += 1
-            elif isinstance(event, Quote):
-                market.apply_quote(event)
-            else:
-                self._apply_trade(market, event)
-            return
-        match event:
-            case BookSnapshot() | MarkPrice() | OpenInterest() | Liquidation():
-                market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
-                if market is not None:
-                    self._apply_to_market(market, event)
-            case AccountSnapshot():
-                markets = [self._market_index(event.venue, position.symbol) for position in event.positions]
-                self.accounts.apply_snapshot(event, markets, self._tiers)
-                for index in markets:
-                    self._order[index].changed = True
-            case AccountModeReport():
-                self.accounts.set_mode(event.venue, event.account, event.mode)
-            case Instruments():
-                self._apply_instruments(event)
-            case Gap():
-                self._apply_gap(event)
-            case SubscriptionNotice():
-                self.counters[event.venue].notices_refused += not event.accepted
-            case _:
-                assert_never(event)
+        self._handlers[type(event)](event)
 
-    def _apply_to_market(self, market: Market, event: BookSnapshot | MarkPrice | OpenInterest | Liquidation) -> None:
-        match event:
-            case BookSnapshot():
-                if not market.apply_book_snapshot(event):
-                    self.counters[event.venue].gaps += 1
-            case MarkPrice():
-                market.apply_mark(event)
-            case OpenInterest():
-                market.apply_open_interest(event)
-            case Liquidation():
-                market.apply_liquidation(event)
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """Return the method for each type of event, for loops that apply millions of them."""
+        return self._handlers
 
-    def _apply_trade(self, market: Market, event: Trade) -> None:
-        if not market.apply_trade(event) or event.buyer is None or event.seller is None:
+    def _market(self, event: MarketEvent) -> Market | None:
+        try:
+            return self._markets[event.venue, event.symbol]
+        except KeyError:
+            return self._unknown(event.venue, event.symbol)
+
+    def _apply_delta(self, event: BookDelta) -> None:
+        market = self._market(event)
+        if market is not None and not market.apply_book_delta(event):
+            self.counters[event.venue].gaps += 1
+
+    def _apply_snapshot(self, event: BookSnapshot) -> None:
+        market = self._market(event)
+        if market is not None and not market.apply_book_snapshot(event):
+            self.counters[event.venue].gaps += 1
+
+    def _apply_quote(self, event: Quote) -> None:
+        market = self._market(event)
+        if market is not None:
+            market.apply_quote(event)
+
+    def _apply_trade(self, event: Trade) -> None:
+        market = self._market(event)
+        if market is None or not market.apply_trade(event) or event.buyer is None or event.seller is None:
             return
         for account, size in ((event.buyer, event.size), (event.seller, -event.size)):
             fill = Fill(event.exchange_ns, market.index, size, event.price)
             self.accounts.apply_fill(event.venue, account, fill, event.received_ns, self._tiers)
         market.changed = True
+
+    def _apply_mark(self, event: MarkPrice) -> None:
+        market = self._market(event)
+        if market is not None:
+            market.apply_mark(event)
+
+    def _apply_open_interest(self, event: OpenInterest) -> None:
+        market = self._market(event)
+        if market is not None:
+            market.apply_open_interest(event)
+
+    def _apply_liquidation(self, event: Liquidation) -> None:
+        market = self._market(event)
+        if market is not None:
+            market.apply_liquidation(event)
+
+    def _apply_account(self, event: AccountSnapshot) -> None:
+        markets = [self._market_index(event.venue, position.symbol) for position in event.positions]
+        self.accounts.apply_snapshot(event, markets, self._tiers)
+        for index in markets:
+            self._order[index].changed = True
+
+    def _apply_account_mode(self, event: AccountModeReport) -> None:
+        self.accounts.set_mode(event.venue, event.account, event.mode)
+
+    def _apply_notice(self, event: SubscriptionNotice) -> None:
+        self.counters[event.venue].notices_refused += not event.accepted
 
     def _apply_instruments(self, event: Instruments) -> None:
         changed = False
@@ -288,7 +314,8 @@ class Engine:
             last = self._last.get(market.index)
             if market.changed or last is None or now_ns - last.as_of_ns >= REFRESH_NS:
                 market.flow.advance(now_ns)
-                item = self._market_input(market, now_ns)
+                simulated = market.venue in self.settings.simulated_venues
+                item = market_input(market, now_ns, self.settings.staleness, "simulated" if simulated else "observed")
                 inputs.append(item)
                 price = item.reference_price
                 market.changed = False
@@ -328,69 +355,8 @@ class Engine:
 
     def _set_unwatched_price(self, market: Market, prices: Array, now_ns: int) -> None:
         """A market that is only held, not watched, still needs a price for the accounts in it; some venues send all marks."""
-        if market.mark_price is not None and not self._feed_state(market, "mark", now_ns).stale:
+        if market.mark_price is not None and not feed_state(market, "mark", now_ns, self.settings.staleness).stale:
             prices[market.index] = market.mark_price
-
-    def _feed_state(self, market: Market, channel: Channel, now_ns: int) -> FeedState:
-        feed = market.feeds[channel]
-        limits = self.settings.staleness
-        limit_s = {"book": limits.book_s, "mark": limits.mark_s, "open_interest": limits.open_interest_s, "trades": None}[channel]
-        if feed.received_ns is None:
-            return FeedState(channel, None, stale=True, reason="nothing received")
-        age_s = max(0, now_ns - feed.received_ns) / NS
-        if feed.broken:
-            return FeedState(channel, age_s, stale=True, reason=feed.broken)
-        if channel == "book" and (market.book is None or not market.book.reliable):
-            waiting = isinstance(market.book, SequencedBook) and market.book.state == "waiting"
-            return FeedState(channel, age_s, stale=True, reason="waiting for a snapshot" if waiting else "crossed or empty")
-        if limit_s is not None and age_s > limit_s:
-            return FeedState(channel, age_s, stale=True, reason=f"silent for longer than {limit_s:g} s")
-        return FeedState(channel, age_s, stale=False, reason="")
-
-    def _market_input(self, market: Market, now_ns: int) -> MarketInput:
-        channels: tuple[Channel, ...] = ("book", "mark", "trades", "open_interest")
-        feeds = {channel: self._feed_state(market, channel, now_ns) for channel in channels}
-        book = market.book
-        if isinstance(book, LayeredBook):
-            book.expire(now_ns - round(self.settings.staleness.book_s * 2 * NS))
-        book_live = book is not None and not feeds["book"].stale
-        best_bid = book.best_bid if book is not None and book_live else None
-        best_ask = book.best_ask if book is not None and book_live else None
-        reasons = [f"{name}: {feeds[name].reason}" for name in ("book", "mark") if feeds[name].stale]
-        reference: float | None = None
-        source: Literal["mark", "mid", "none"] = "none"
-        age_s: float | None = None
-        if market.feeds["mark"].received_ns is not None:
-            source, age_s = "mark", feeds["mark"].age_s
-            reference = None if feeds["mark"].stale else market.mark_price
-        elif best_bid is not None and best_ask is not None:
-            # A feed that carries no marks at all: the middle of the book stands in for them and says so.
-            source, age_s, reference = "mid", feeds["book"].age_s, (best_bid + best_ask) / 2.0
-            reasons = [reason for reason in reasons if not reason.startswith("mark")]
-        depth = book.depth() if book is not None and book_live else None
-        return MarketInput(
-            market=market.index,
-            venue=market.venue,
-            symbol=market.symbol,
-            provenance="simulated" if market.venue in self.settings.simulated_venues else "observed",
-            reference_price=reference,
-            reference_source=source,
-            reference_age_s=age_s,
-            index_price=market.index_price if not feeds["mark"].stale else None,
-            funding_rate=market.funding_rate if not feeds["mark"].stale else None,
-            best_bid=best_bid,
-            best_ask=best_ask,
-            book_levels=book.level_count if book is not None and book_live else 0,
-            depth=depth,
-            open_interest_base=market.open_interest_base if not feeds["open_interest"].stale else None,
-            typical_flow_base=market.flow.typical_base(),
-            flow_window_covered_ratio=market.flow.covered_ratio(),
-            liquidated_long_usd=market.liquidated_usd["long"],
-            liquidated_short_usd=market.liquidated_usd["short"],
-            completeness=market.completeness,
-            feeds=tuple(feeds.values()),
-            stale_reasons=tuple(reasons),
-        )
 
     def _venue_health(self, venue: str, now_ns: int) -> VenueHealth:
         counters = self.counters[venue]

@@ -18,7 +18,7 @@ class Ingest:
 
     def __init__(self, engine: Engine, venues: Mapping[str, Venue]) -> None:
         self.engine = engine
-        self._venues = venues
+        self._sources = {name: (venue.parse, engine.counters[name]) for name, venue in venues.items() if name in engine.counters}
 
     def apply(self, frame: Frame) -> None:
         """Apply one frame."""
@@ -26,15 +26,15 @@ class Ingest:
 
     def apply_all(self, frames: Iterable[Frame]) -> None:
         """Apply frames in order."""
-        apply, counters, venues = self.engine.apply, self.engine.counters, self._venues
+        sources, handlers = self._sources, self.engine.handlers()
         for frame in frames:
-            count = counters[frame.venue]
+            parse, count = sources[frame.venue]
             count.frames += 1
             try:
-                events = venues[frame.venue].parse(frame)
+                events = parse(frame)
             except FeedError as error:
                 count.parse_errors[error.reason] = count.parse_errors.get(error.reason, 0) + 1
                 continue
-            count.events += len(events)
             for event in events:
-                apply(event)
+                count.events += 1
+                handlers[type(event)](event)

@@ -6,8 +6,8 @@ For a margin account *i* (a cross account, or one isolated position) the surplus
     value(p) = q*p - maintenance(|q|*p) = (q - r|q|) * p + D
 
 ``q`` the signed size in base units, ``r`` and ``D`` the maintenance rate and deduction of the tier that holds ``|q|*p``. The
-account is liquidatable when ``S_i < 0``. Cash is such that ``equity = cash + sum q*p``, so no entry price is needed. Unknown cash, price or
-tier is NaN, which makes the account, and only that account, unknown.
+account is liquidatable when ``S_i < 0``. Cash is such that ``equity = cash + sum q*p``, so no entry price is needed. Unknown
+cash, price or tier is NaN, which makes the account, and only that account, unknown.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 
 import structlog
 
@@ -40,7 +40,7 @@ async def fetch_instruments(venue: Venue, settings: VenueSettings, poller: RestP
         while True:
             try:
                 body = await poller.fetch(request)
-                events = venue.parse(Frame(venue.name, REST_CONNECTION, time.time_ns(), wrap_rest_response(request, body)))
+                events = venue.parse(Frame(venue.name, REST_CONNECTION, 0, wrap_rest_response(request, body)))
             except (RestError, FeedError) as error:
                 log.warning("bootstrap_failed", venue=venue.name, request=request.path, error=str(error), retry_s=BOOTSTRAP_PAUSE_S)
                 await asyncio.sleep(BOOTSTRAP_PAUSE_S)
@@ -56,16 +56,17 @@ async def fetch_instruments(venue: Venue, settings: VenueSettings, poller: RestP
 class Pollster:
     """Turns what the engine lacks into REST requests of one venue, within its rate limit."""
 
-    def __init__(self, engine: Engine, venue: Venue, poller: RestPoller) -> None:
+    def __init__(self, engine: Engine, venue: Venue, poller: RestPoller, clock_ns: Callable[[], int]) -> None:
         self._engine = engine
         self._venue = venue
         self._poller = poller
+        self._clock_ns = clock_ns
         self._book_asked_ns: dict[str, int] = {}
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
-            now_ns = time.time_ns()
+            now_ns = self._clock_ns()
             self._ask_for_books(now_ns)
             self._ask_for_accounts(now_ns)
             await asyncio.sleep(POLL_EVERY_S)
@@ -84,6 +85,7 @@ class Pollster:
             if weight <= 0:
                 return
             requests = self._venue.account_requests(demand.account, mode_known=demand.mode_known)
-            if all([self._poller.submit(request) for request in requests]):
+            accepted = [self._poller.submit(request) for request in requests]
+            if all(accepted):
                 self._engine.accounts.note_asked(demand, now_ns)
             weight -= sum(request.weight for request in requests)

@@ -223,7 +223,7 @@ class DaemonStatus(msgspec.Struct, frozen=True):
 
 
 def encode_market(market: MarketProjection) -> bytes:
-    """Return one line of JSON with the stable field names of the ``--projections`` output (see schema/projection.json).
+    """Return one line of JSON with the stable field names of the ``--projections`` output (see schema/projection.schema.json).
 
     Both cascades are gathered under ``cascade`` as ``down`` and ``up``; the histogram is left to the API and the stream.
     """

@@ -116,6 +116,12 @@ class VenueConfig(BaseModel):
     rest_url: str = Field(
         default="", max_length=500, description="http:// or https:// address; leave it out for the venue's public one"
     )
+    rest_weight_per_minute: int | None = Field(
+        default=None,
+        ge=20,
+        le=10_000_000,
+        description="REST weight per minute, 20 to 10000000, for an own node or a higher tier; leave it out for the public limit",
+    )
     watch_accounts: tuple[str, ...] = Field(
         default=(),
         max_length=10,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-import structlog
 import uvloop
 
 from monitor.app import Daemon
@@ -14,56 +14,57 @@ from monitor.commands.terminal import FAILED, OK, complain
 from monitor.config import Config
 from monitor.logs import configure_logs
 
-log = structlog.get_logger("monitor.service")
-
-
-async def _serve(
-    daemon: Daemon, duration_s: float | None, beside: Callable[[Daemon, asyncio.Event], Awaitable[None]] | None
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    if duration_s is not None:
-        loop.call_later(duration_s, stop.set)
-    async with asyncio.TaskGroup() as group:
-        companion = group.create_task(_accompany(beside, daemon, stop)) if beside is not None else None
-        await daemon.run(stop)
-        if companion is not None:
-            companion.cancel()
-
-
-async def _accompany(beside: Callable[[Daemon, asyncio.Event], Awaitable[None]], daemon: Daemon, stop: asyncio.Event) -> None:
-    await beside(daemon, stop)
-
 
 def serve(
-    config: Config,
+    open_config: Callable[[], contextlib.AbstractAsyncContextManager[Config]],
     *,
     duration_s: float | None = None,
     seed: int = 0,
-    beside: Callable[[Daemon, asyncio.Event], Awaitable[None]] | None = None,
+    when_ready: Callable[[Daemon], None] = lambda _daemon: None,
 ) -> int:
     """Run a daemon until SIGTERM, Ctrl-C or the end of ``duration_s``.
 
     Args:
-        config: of the daemon.
+        open_config: gives the configuration, and closes what it opened for it when the daemon has stopped.
         duration_s: how long to run at most.
         seed: of the daemon's jitter.
-        beside: a coroutine function that runs beside it and ends with it.
+        when_ready: called once everything listens and is subscribed.
 
     Returns:
         The exit code.
     """
-    configure_logs(config.log.level, config.log.format)
 
     async def main() -> None:
-        await _serve(Daemon(config, seed=seed), duration_s, beside)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        if duration_s is not None:
+            loop.call_later(duration_s, stop.set)
+        async with open_config() as config, asyncio.TaskGroup() as group:
+            configure_logs(config.log.level, config.log.format)
+            daemon = Daemon(config, seed=seed)
+            announcement = group.create_task(_announce(daemon, when_ready))
+            await daemon.run(stop)
+            announcement.cancel()
 
+    failures: list[BaseException] = []
     try:
         uvloop.run(main())
     except* OSError as group:
-        for error in group.exceptions:
-            complain(f"cannot go on: {error}")
-        return FAILED
-    return OK
+        failures = list(_leaves(group))
+    for failure in failures:
+        complain(f"cannot go on: {failure}")
+    return FAILED if failures else OK
+
+
+async def _announce(daemon: Daemon, when_ready: Callable[[Daemon], None]) -> None:
+    await daemon.ready.wait()
+    when_ready(daemon)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

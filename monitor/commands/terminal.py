@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +23,7 @@ def complain(message: str) -> None:
 def read_config(path: Path) -> Config | None:
     """Load a configuration; list every error and return ``None`` if it cannot be used."""
     try:
-        return load_config(path)
+        return load_config(path, os.environ)
     except ConfigError as error:
         for problem in error.problems:
             complain(f"{path}: {problem}")

@@ -367,20 +367,22 @@ class AccountTable:
             reach = np.nan_to_num(np.abs(shock[:count]), nan=1.0, posinf=1.0)
             np.minimum.at(distance, self._owner[self._leg_row[:count]], reach)
         # Closer than half a percent all are equally urgent; an account that is not sound counts as if it were that close.
-        closeness = np.where(self._sound[rows], np.clip(distance[rows], 0.005, 1.0), 0.005)
         has_legs = self._first_leg[rows] != _FREE
+        asks_mode = (self._mode[rows] == MODE_UNASKED) & (self._polled_ns[rows] > 0) & has_legs
+        closeness = np.where(self._sound[rows] & ~asks_mode, np.clip(distance[rows], 0.005, 1.0), 0.005)
         # Accounts without a position matter only through what they might open.
         closeness = np.where(self._sound[rows] & ~has_legs & ~self._pinned[rows], 1.0, closeness)
         # A mode that cannot be projected makes the poll useless for us.
         closeness = np.where(self._mode[rows] == MODE_OTHER, 10.0, closeness)
-        age_s = (now_ns - self._polled_ns[rows]) / 1e9
+        # A question counts like its answer, or accounts whose answers cannot be used would take all polls.
+        age_s = (now_ns - np.maximum(self._polled_ns[rows], self._asked_ns[rows])) / 1e9
         age_s = np.minimum(age_s, 86_400.0)
         worth = age_s / closeness
-        best = rows[np.argsort(-worth, kind="stable")[:limit]]
-        needs_mode = (self._mode[best] == MODE_UNASKED) & (self._polled_ns[best] > 0)
+        best = np.argsort(-worth, kind="stable")[:limit]
+        # The mode costs ten times the state, so it is asked only of accounts that turned out to hold something.
         return [
             PollDemand(venue, self._names[row], mode_known=not ask)
-            for row, ask in zip(best.tolist(), needs_mode.tolist(), strict=True)
+            for row, ask in zip(rows[best].tolist(), asks_mode[best].tolist(), strict=True)
         ]
 
     def note_asked(self, demand: PollDemand, now_ns: int) -> None:

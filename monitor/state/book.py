@@ -197,10 +197,8 @@ class SequencedBook:
 
     @property
     def reliable(self) -> bool:
-        """Tell whether a snapshot is in place, the sequence holds and the sides do not cross."""
-        return self.state != "waiting" and not (
-            self.best_bid is not None and self.best_ask is not None and self.best_bid >= self.best_ask
-        )
+        """Tell whether a snapshot is in place, the sequence holds, and both sides are there and do not cross."""
+        return self.state != "waiting" and _sound_touch(self.best_bid, self.best_ask)
 
     def depth(self) -> Depth:
         """Return both sides up to the furthest price that the snapshot covered."""
@@ -209,6 +207,10 @@ class SequencedBook:
         bids = _side(self.bids, -1.0, self.bid_limit)
         asks = _side(self.asks, 1.0, self.ask_limit)
         return Depth(bids, asks, self.bid_limit if bids.size.size else None, self.ask_limit if asks.size.size else None)
+
+
+def _sound_touch(bid: float | None, ask: float | None) -> bool:
+    return bid is not None and ask is not None and bid < ask
 
 
 def _side(levels: dict[float, float], sign: float, limit: float | None) -> Levels:
@@ -322,9 +324,8 @@ class LayeredBook:
 
     @property
     def reliable(self) -> bool:
-        """Tell whether a full-resolution layer is in place and the touch does not cross."""
-        bid, ask = self.best_bid, self.best_ask
-        return self._finest() is not None and not (bid is not None and ask is not None and bid >= ask)
+        """Tell whether a full-resolution layer is in place, and both sides are there and do not cross."""
+        return self._finest() is not None and _sound_touch(self.best_bid, self.best_ask)
 
     def depth(self) -> Depth:
         """Compose the layers from the touch outwards."""

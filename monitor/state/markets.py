@@ -44,18 +44,19 @@ class Feed:
 class Flow:
     """Net taker volume per minute, and which minutes were fully watched."""
 
-    __slots__ = ("_broken", "_first_full", "_minute", "_net", "_window")
+    __slots__ = ("_broken", "_minute", "_minute_end_ns", "_net", "_window")
 
     def __init__(self) -> None:
         self._minute: int | None = None
         self._net = 0.0
         self._broken = False
-        self._first_full: int | None = None
+        self._minute_end_ns = 0
         self._window: deque[tuple[int, float]] = deque(maxlen=FLOW_MINUTES)
 
     def advance(self, now_ns: int) -> None:
         """Close every minute that has ended by ``now_ns``; a minute without trades is a minute of zero flow."""
         minute = now_ns // NS_PER_MINUTE
+        self._minute_end_ns = max(self._minute_end_ns, (minute + 1) * NS_PER_MINUTE)
         if self._minute is None:
             self._minute = minute
             self._broken = True  # Watched only from somewhere inside it.
@@ -72,7 +73,7 @@ class Flow:
 
     def add(self, received_ns: int, signed_size: float) -> None:
         """Count one trade (buys of takers positive)."""
-        if self._minute is None or received_ns // NS_PER_MINUTE != self._minute:
+        if received_ns >= self._minute_end_ns:
             self.advance(received_ns)
         self._net += signed_size
 
@@ -95,8 +96,10 @@ class Market:
     """Everything known of one market apart from its accounts; ``index`` is its row in all per-market arrays."""
 
     __slots__ = (
+        "_book_feed",
         "_fills_order",
         "_fills_seen",
+        "_trades_feed",
         "_watermark_ids",
         "_watermark_ns",
         "book",
@@ -128,7 +131,13 @@ class Market:
         self.flow = Flow()
         self.liquidated_usd = {"long": 0.0, "short": 0.0}
         self.completeness: Completeness | Literal["none"] = "none"
-        self.feeds: dict[Channel, Feed] = {"book": Feed(), "trades": Feed(), "mark": Feed(), "open_interest": Feed()}
+        self._book_feed, self._trades_feed = Feed(), Feed()
+        self.feeds: dict[Channel, Feed] = {
+            "book": self._book_feed,
+            "trades": self._trades_feed,
+            "mark": Feed(),
+            "open_interest": Feed(),
+        }
         self.changed = True
         self._watermark_ns = -1
         self._watermark_ids: set[int] = set()
@@ -162,7 +171,7 @@ class Market:
         book = self.book
         if type(book) is not SequencedBook:
             book = self.book = SequencedBook()
-        feed = self.feeds["book"]
+        feed = self._book_feed
         feed.received_ns = event.received_ns
         feed.connection = event.connection
         self.changed = True
@@ -198,16 +207,15 @@ class Market:
         Venues replay recent trades after every subscription. What is older than the newest trade seen is such a replay; trades of
         the same instant are told apart by their ids.
         """
-        if event.exchange_ns < self._watermark_ns:
-            return False
-        if event.exchange_ns == self._watermark_ns:
-            if event.trade_id in self._watermark_ids:
-                return False
-            self._watermark_ids.add(event.trade_id)
-        else:
-            self._watermark_ns = event.exchange_ns
+        exchange_ns = event.exchange_ns
+        if exchange_ns > self._watermark_ns:
+            self._watermark_ns = exchange_ns
             self._watermark_ids = {event.trade_id}
-        feed = self.feeds["trades"]
+        elif exchange_ns < self._watermark_ns or event.trade_id in self._watermark_ids:
+            return False
+        else:
+            self._watermark_ids.add(event.trade_id)
+        feed = self._trades_feed
         feed.received_ns = event.received_ns
         feed.connection = event.connection
         feed.broken = ""

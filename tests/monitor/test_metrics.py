@@ -227,9 +227,9 @@ def test_a_label_bomb_stays_under_the_cap_and_is_counted() -> None:
     projection = Projection(world.now_ns, 1, markets, world.venues())
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ProjectionCollector(lambda: reading(world, projection=projection), max_series=20_000))
-    started = time.perf_counter()
+    started = time.process_time()
     first = generate_latest(registry).decode()
-    took_s = time.perf_counter() - started
+    took_s = time.process_time() - started
     samples = [line for line in first.splitlines() if not line.startswith("#")]
     assert len(samples) == 20_000
     assert took_s < 1.0
@@ -257,7 +257,9 @@ def test_the_openmetrics_text_parses_and_can_be_stamped_for_backfilling() -> Non
     text = generate_openmetrics(registry).decode()
     families = list(parse_openmetrics(text))
     assert len(families) > 60
-    assert {sample.timestamp for family in families for sample in family.samples} == {1_700_000_000.5}
+    stamps = [sample.timestamp for family in families for sample in family.samples]
+    assert {float(stamp) for stamp in stamps if stamp is not None} == {1_700_000_000.5}
+    assert None not in stamps
 
 
 def test_every_family_of_the_catalogue_can_occur() -> None:

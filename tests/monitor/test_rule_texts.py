@@ -64,11 +64,11 @@ def test_plain_numbers_keep_their_significant_digits(value: float, digits: int) 
 def test_a_cluster_is_described_in_full() -> None:
     summary, annotations = describe_cluster(cluster(), market(), 1 / 60)
     assert summary == (
-        "BTC on hyperliquid: $12.4M of long positions (37 accounts, the largest 22 %) have liquidation prices from 59,000 to 58,000,"
-        " the nearest 1.7 % below the reference price 60,000."
+        "BTC on hyperliquid: $12.4M of long positions (37 accounts, the largest 22 %) have liquidation prices from"
+        " 59,000 to 58,000, the nearest 1.7 % below the reference price 60,000."
         " Observed positions cover 34 % of open interest, the oldest account read 4 min ago."
-        " On the book as displayed, net sales of more than 210 (between 189 and 231) base units would reach it; a thinner book needs"
-        " less."
+        " On the book as displayed, net sales of more than 210 (between 189 and 231) base units would reach it; a thinner book"
+        " needs less."
     )
     assert annotations["notional_usd"] == "12400000"
     assert annotations["barrier_base"] == "210"
@@ -115,8 +115,9 @@ def test_a_barrier_is_described_as_a_state_and_with_its_reserves() -> None:
     summary, annotations = describe_barrier(solved.gaps[0], solved, market(), "down")
     assert summary == (
         "BTC on hyperliquid: on the book as displayed, net selling of about 120 base units (1.2 typical minutes of net taker flow,"
-        " 100 each) would start a fall from 59,400 that feeds itself, with 90 base units of forced selling. Observed positions cover"
-        " 34 % of open interest, the oldest account read 4 min ago; positions that are not seen and a thinner book make it easier."
+        " 100 each) would start a fall from 59,400 that feeds itself, with 90 base units of forced selling. Observed positions"
+        " cover 34 % of open interest, the oldest account read 4 min ago; positions that are not seen and a thinner book make it"
+        " easier."
         " This is the present state, not a forecast."
     )
     assert annotations["barrier_multiple"] == "1.2"

@@ -12,7 +12,7 @@ import pytest
 from monitor.projection import encode_market
 from monitor.schema import FOLDER, SCHEMAS, encode_schema, projection_schema, summary_schema, write_schemas
 from monitor.summary import ReplaySummary, encode_summary, summarise_market
-from tests.monitor.projections import market_projection
+from tests.monitor.full_market import market_projection
 
 
 def projection_line(**changes: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from monitor.summary import MarketSummary, ReplaySummary, encode_summary, summarise_market
-from tests.monitor.projections import market_projection
+from tests.monitor.full_market import market_projection
 
 
 def test_a_market_is_summarised_from_its_last_projection() -> None:

@@ -1,0 +1,77 @@
+"""What of a market's state can still be relied on at a given moment, and why the rest cannot."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from monitor.evaluate import MarketInput
+from monitor.projection import FeedState, Provenance
+from monitor.settings import StalenessSettings
+from monitor.state.book import LayeredBook, SequencedBook
+from monitor.state.markets import Channel, Market
+
+NS = 1_000_000_000
+
+
+def feed_state(market: Market, channel: Channel, now_ns: int, limits: StalenessSettings) -> FeedState:
+    """Say how old one channel of a market is, and whether and why it cannot be relied on."""
+    feed = market.feeds[channel]
+    limit_s = {"book": limits.book_s, "mark": limits.mark_s, "open_interest": limits.open_interest_s, "trades": None}[channel]
+    if feed.received_ns is None:
+        return FeedState(channel, None, stale=True, reason="nothing received")
+    age_s = max(0, now_ns - feed.received_ns) / NS
+    if feed.broken:
+        return FeedState(channel, age_s, stale=True, reason=feed.broken)
+    if channel == "book" and (market.book is None or not market.book.reliable):
+        waiting = isinstance(market.book, SequencedBook) and market.book.state == "waiting"
+        return FeedState(channel, age_s, stale=True, reason="waiting for a snapshot" if waiting else "crossed or empty")
+    if limit_s is not None and age_s > limit_s:
+        return FeedState(channel, age_s, stale=True, reason=f"silent for longer than {limit_s:g} s")
+    return FeedState(channel, age_s, stale=False, reason="")
+
+
+def market_input(market: Market, now_ns: int, limits: StalenessSettings, provenance: Provenance) -> MarketInput:
+    """Take from a market what an evaluation at ``now_ns`` may use, leaving out what is stale."""
+    channels: tuple[Channel, ...] = ("book", "mark", "trades", "open_interest")
+    feeds = {channel: feed_state(market, channel, now_ns, limits) for channel in channels}
+    book = market.book
+    if isinstance(book, LayeredBook):
+        book.expire(now_ns - round(limits.book_s * 2 * NS))
+    book_live = book is not None and not feeds["book"].stale
+    best_bid = book.best_bid if book is not None and book_live else None
+    best_ask = book.best_ask if book is not None and book_live else None
+    reasons = [f"{name}: {feeds[name].reason}" for name in ("book", "mark") if feeds[name].stale]
+    reference: float | None = None
+    source: Literal["mark", "mid", "none"] = "none"
+    age_s: float | None = None
+    if market.feeds["mark"].received_ns is not None:
+        source, age_s = "mark", feeds["mark"].age_s
+        reference = None if feeds["mark"].stale else market.mark_price
+    elif best_bid is not None and best_ask is not None:
+        # A feed that carries no marks at all: the middle of the book stands in for them and says so.
+        source, age_s, reference = "mid", feeds["book"].age_s, (best_bid + best_ask) / 2.0
+        reasons = [reason for reason in reasons if not reason.startswith("mark")]
+    depth = book.depth() if book is not None and book_live else None
+    return MarketInput(
+        market=market.index,
+        venue=market.venue,
+        symbol=market.symbol,
+        provenance=provenance,
+        reference_price=reference,
+        reference_source=source,
+        reference_age_s=age_s,
+        index_price=market.index_price if not feeds["mark"].stale else None,
+        funding_rate=market.funding_rate if not feeds["mark"].stale else None,
+        best_bid=best_bid,
+        best_ask=best_ask,
+        book_levels=book.level_count if book is not None and book_live else 0,
+        depth=depth,
+        open_interest_base=market.open_interest_base if not feeds["open_interest"].stale else None,
+        typical_flow_base=market.flow.typical_base(),
+        flow_window_covered_ratio=market.flow.covered_ratio(),
+        liquidated_long_usd=market.liquidated_usd["long"],
+        liquidated_short_usd=market.liquidated_usd["short"],
+        completeness=market.completeness,
+        feeds=tuple(feeds.values()),
+        stale_reasons=tuple(reasons),
+    )

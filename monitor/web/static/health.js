@@ -1,0 +1,101 @@
+// The state of everything around the market: connections, venues, process, alerts, and all markets at a glance.
+
+import { byId, fillFigures, fillRows, setAttribute, setText } from "./dom.js";
+import * as format from "./format.js";
+
+const STATES = { connected: "ok", degraded: "warn", connecting: "warn", waiting: "warn", failed: "bad" };
+
+export function showStatus(status) {
+  const ready = byId("ready");
+  setAttribute(ready, "data-state", !status.ready ? "bad" : status.markets_stale ? "warn" : "ok");
+  setText(ready, status.ready ? `ready, ${status.markets - status.markets_stale} of ${status.markets} markets fresh` : `not ready: ${status.not_ready_reasons[0] ?? "unknown"}`);
+  setAttribute(ready, "title", status.not_ready_reasons.join("\n") || null);
+  const venues = status.venues.map((venue) => [
+    venue.quarantined_symbols.length ? { text: `${venue.venue} (set aside: ${venue.quarantined_symbols.join(", ")})`, className: "wrap" } : venue.venue,
+    { text: `${format.count(venue.accounts_live).text} / ${format.count(venue.accounts_known).text}`, value: venue.accounts_live },
+    format.count(venue.frames),
+    format.count(venue.gaps),
+    format.count(Object.values(venue.parse_errors).reduce((sum, errors) => sum + errors, 0)),
+  ]);
+  fillRows(byId("venues"), venues, "no venue has reported yet");
+  const daemon = status.daemon;
+  if (!daemon) return;
+  setText(byId("instance"), daemon.instance);
+  setText(byId("version"), `liqmon ${daemon.version}`);
+  const asOf = daemon.as_of_ns;
+  const connections = daemon.connections.map((connection) => [
+    `${connection.venue} ${connection.connection}`,
+    { text: [connection.state, connection.detail].filter(Boolean).join(": "), state: STATES[connection.state] ?? "warn", className: "wrap" },
+    connection.last_message_ns === null ? { text: "none yet", value: null } : format.age((asOf - connection.last_message_ns) / 1e9),
+    format.count(connection.messages),
+    format.count(connection.disconnects),
+  ]);
+  fillRows(byId("connections"), connections, "no connection");
+  const sum = (bySink) => Object.values(bySink).reduce((total, value) => total + value, 0);
+  const flagged = (formatted, bad) => ({ ...formatted, state: bad ? "bad" : undefined });
+  fillFigures(byId("process"), [
+    ["uptime", "running for", null, format.age((asOf - daemon.started_ns) / 1e9)],
+    ["compute", "evaluation takes", null, { text: `${format.decimal(daemon.projection_compute_s * 1e3, 1)} ms`, value: daemon.projection_compute_s }],
+    ["lag", "lag", null, { text: `${format.decimal(daemon.lag_s * 1e3, 0)} ms`, value: daemon.lag_s, state: daemon.lag_s > 1 ? "bad" : undefined }],
+    ["intake", "frames waiting", null, format.count(daemon.intake_frames)],
+    ["dropped", "frames dropped", null, flagged(format.count(daemon.intake_dropped), daemon.intake_dropped > 0)],
+    ["recording", "recording", null, daemon.recorder_error ? { text: daemon.recorder_error, value: 0, state: "bad" } : { text: daemon.recording ? "on" : "off", value: Number(daemon.recording) }],
+    ["alert-queue", "alerts to deliver", null, format.count(sum(daemon.alert_queue))],
+    ["alert-failures", "failed deliveries", null, format.count(sum(daemon.alert_failures))],
+    ["alert-dropped", "alerts given up", null, flagged(format.count(sum(daemon.alert_dropped)), sum(daemon.alert_dropped) > 0)],
+  ]);
+}
+
+export function showReadinessUnknown() {
+  setAttribute(byId("ready"), "data-state", "unknown");
+  setText(byId("ready"), "readiness unknown");
+}
+
+export function showAlerts(alerts) {
+  fill(byId("firing"), alerts.firing, "nothing fires");
+  fill(byId("recent"), alerts.recent.slice(0, 50), "nothing has changed since the start");
+  setText(byId("alerts-note"), alerts.firing.length ? `${alerts.firing.length} firing` : "");
+}
+
+function fill(list, alerts, empty) {
+  while (list.children.length > Math.max(1, alerts.length)) list.lastElementChild.remove();
+  if (!alerts.length) {
+    const item = list.children[0] ?? list.appendChild(document.createElement("li"));
+    item.replaceChildren();
+    item.className = "unknown";
+    for (const name of ["data-severity", "data-resolved"]) setAttribute(item, name, null);
+    setText(item, empty);
+    return;
+  }
+  alerts.forEach((alert, index) => {
+    const item = list.children[index] ?? list.appendChild(document.createElement("li"));
+    item.className = "";
+    const resolved = alert.ends_ns !== null;
+    setAttribute(item, "data-severity", alert.severity);
+    setAttribute(item, "data-resolved", resolved);
+    const when = resolved ? `${format.stamp(alert.ends_ns)} ended` : `since ${format.stamp(alert.starts_ns)}`;
+    if (item.children.length !== 2) {
+      const head = document.createElement("strong");
+      const tail = document.createElement("span");
+      tail.className = "when";
+      item.replaceChildren(head, document.createTextNode(""), tail);
+    }
+    setText(item.children[0], `${alert.severity} ${alert.name}`);
+    setText(item.childNodes[1], ` ${alert.summary} `);
+    setText(item.children[1], `(${when} UTC)`);
+  });
+}
+
+export function showOverview(markets, selected) {
+  const rows = markets.map((market) => {
+    const name = `${market.venue}/${market.symbol}`;
+    return [
+      { text: `${market.venue} ${market.symbol}`, href: `#${encodeURIComponent(name)}`, className: name === selected ? "selected" : "" },
+      market.stale ? { text: "stale", value: null } : format.price(market.reference_price, format.priceDecimals(market.reference_price)),
+      market.stale ? { text: "stale", value: null } : format.percent(market.coverage_ratio),
+      format.count(market.accounts),
+      market.stale ? { text: `stale: ${market.stale_reasons.join(", ")}`, state: "bad", className: "wrap" } : { text: market.provenance === "observed" ? "fresh" : `fresh, ${market.provenance}`, state: "ok" },
+    ];
+  });
+  fillRows(byId("overview"), rows, "no market is known yet");
+}

@@ -1,0 +1,74 @@
+// One sentence for every term on the page, and the tooltip that shows it on hover, focus and touch.
+
+export const TERMS = {
+  source: "Mark is the venue's own price for margin and liquidation; mid is the middle of the book, used while no mark is known.",
+  provenance: "Observed numbers come from accounts that are watched, estimated ones from models of accounts that are hidden, simulated ones from a made-up exchange; they are never added up.",
+  heat: "Each column is one moment, each row a price: the colour is the notional of positions that would be liquidated at that price, and the line is the price itself.",
+  hole: "Hatched: at that time the market was stale or nothing was received, so nothing is drawn rather than something old.",
+  liquidated: "Notional of positions that were reported as liquidated in each span of time.",
+  completeness: "How much of the venue's liquidations the feed shows: complete, a throttled sample, a partial view (only watched accounts), or none.",
+  clusters: "Prices near which many liquidation prices of watched accounts lie together.",
+  clusterPrice: "Mean liquidation price of the cluster, weighted by notional.",
+  distance: "Signed distance from the reference price.",
+  notional: "Position size times liquidation price, summed over the cluster, in USD.",
+  clusterAccounts: "Positions in the cluster, counted by account.",
+  largestShare: "Share of the cluster's notional that belongs to one account; near 100 % the cluster is one position.",
+  barrier: "Volume that somebody has to sell (or buy) at market before a price prints, given the displayed book and the forced orders set off on the way.",
+  gap: "Once the price gets to the near end of a gap, forced orders alone carry it to the far end.",
+  typicalFlow: "Typical absolute net taker volume of one minute in the recent past, for comparison with the barrier.",
+  errorBand: "The true barrier lies between these bounds; they differ because prices are grouped into buckets.",
+  landing: "Where the price ends when a given volume is traded at market and every forced order it sets off has been filled.",
+  exogenous: "Volume that is traded at market to begin with, in base units; the steps are multiples of the typical minute.",
+  landingPrice: "Last trade of the whole cascade; \"beyond\" means that the displayed book was eaten up and the true landing is further away.",
+  forced: "Volume of forced orders that the cascade releases, in base units.",
+  survival: "How much of the displayed depth may vanish before the largest volume of the landing table reaches a price.",
+  survivalRatio: "The price is reached if less than this share of the displayed depth is really there; above 100 % the book as displayed does not hold it.",
+  alerts: "Conditions of the configured rules that hold now, and those that began or ended last.",
+  feeds: "What the numbers hang on: how old the last message of each channel is and whether it can be relied on.",
+  accountsKnown: "Accounts whose state is fresh enough to be projected, out of all accounts that were ever seen.",
+  gaps: "Breaks in a feed: disconnects, missing sequence numbers, dropped frames; what hangs on them is stale until a snapshot arrives.",
+  parseErrors: "Frames or records that were refused because they were malformed or carried impossible values.",
+  coverage: "Observed long and short size over twice the open interest: the share of the market that is visible.",
+  referenceAge: "Time since the venue last sent the reference price.",
+  bidAsk: "Best bid and best ask of the displayed book.",
+  openInterest: "Size of all open positions of the market, counted once for each long and short pair, in USD.",
+  observed: "Notional of the positions of watched accounts, long plus short.",
+  accounts: "Accounts with a position here that are inside the projection, and those left out because their state is old, unknown or of an unknown mode.",
+  accountAge: "Age of the watched accounts' state: the median and the oldest.",
+  funding: "Funding rate per funding interval; positive means that longs pay shorts.",
+  evaluation: "Time since all of this was last computed.",
+  index: "The venue's index or oracle price.",
+};
+
+export function installTooltips() {
+  const tip = document.getElementById("tip");
+  let shown = null;
+  const hide = () => {
+    tip.hidden = true;
+    shown?.removeAttribute("aria-describedby");
+    shown = null;
+  };
+  const show = (event) => {
+    const term = event.target.closest?.(".term");
+    if (!term || !TERMS[term.dataset.term]) return;
+    if (shown && shown !== term) hide();
+    shown = term;
+    tip.textContent = TERMS[term.dataset.term];
+    tip.hidden = false;
+    term.setAttribute("aria-describedby", "tip");
+    const at = term.getBoundingClientRect();
+    const box = tip.getBoundingClientRect();
+    const left = Math.max(8, Math.min(at.left, document.documentElement.clientWidth - box.width - 8));
+    const below = at.bottom + 6;
+    const top = below + box.height < window.innerHeight ? below : Math.max(4, at.top - box.height - 6);
+    tip.style.left = `${left}px`;
+    tip.style.top = `${top}px`;
+  };
+  document.addEventListener("pointerover", show);
+  document.addEventListener("focusin", show);
+  document.addEventListener("click", show);
+  document.addEventListener("pointerout", (event) => { if (event.target.closest?.(".term") === shown && document.activeElement !== shown) hide(); });
+  document.addEventListener("focusout", hide);
+  document.addEventListener("scroll", hide, { passive: true, capture: true });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+}

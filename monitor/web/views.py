@@ -1,0 +1,284 @@
+"""The JSON of the API and the stream: one struct per answer, from which the OpenAPI document is generated.
+
+Every answer about a market carries what it is worth: ``provenance``, ``as_of_ns``, ``stale`` and ``stale_reasons``, and the time
+since the last evaluation. Names are those of ``monitor/projection.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from alerts.alert import Alert
+from monitor.projection import (
+    Cascade,
+    Cluster,
+    DaemonStatus,
+    Histogram,
+    MarketProjection,
+    Provenance,
+    VenueHealth,
+)
+from monitor.web.history import HistoryColumns
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """``code`` is for programs, ``message`` for people."""
+
+    code: str
+    message: str
+
+
+class ErrorResponse(msgspec.Struct, frozen=True):
+    """What every failed request answers."""
+
+    error: ErrorDetail
+
+
+class CascadePair(msgspec.Struct, frozen=True):
+    """The cascade of either direction; ``null`` where it could not be computed."""
+
+    down: Cascade | None
+    up: Cascade | None
+
+
+class MarketStamp(msgspec.Struct, frozen=True, kw_only=True):
+    """Which market an answer is about, and what it is worth."""
+
+    as_of_ns: int
+    evaluation_age_s: float
+    """Seconds since the last evaluation; the other ages count up to ``as_of_ns``."""
+    venue: str
+    symbol: str
+    provenance: Provenance
+    reference_price: float | None
+    reference_source: Literal["mark", "mid", "none"]
+    reference_age_s: float | None
+    stale: bool
+    stale_reasons: tuple[str, ...]
+
+
+class MarketSummary(MarketStamp, frozen=True, kw_only=True):
+    """One line about a market."""
+
+    best_bid: float | None
+    best_ask: float | None
+    open_interest_usd: float | None
+    observed_notional_usd: float
+    coverage_ratio: float | None
+    accounts: int
+    accounts_excluded: int
+    oldest_account_age_s: float | None
+
+
+class MarketsResponse(msgspec.Struct, frozen=True):
+    """All markets, and the evaluation they come from; ``null`` before the first one."""
+
+    as_of_ns: int | None
+    sequence: int | None
+    evaluation_age_s: float | None
+    markets: tuple[MarketSummary, ...]
+
+
+class ClustersResponse(MarketStamp, frozen=True, kw_only=True):
+    """Where liquidation prices gather. ``histogram`` is what the clusters were cut from."""
+
+    accounts: int
+    accounts_excluded: int
+    oldest_account_age_s: float | None
+    coverage_ratio: float | None
+    clusters: tuple[Cluster, ...]
+    histogram: Histogram | None
+
+
+class CascadeResponse(MarketStamp, frozen=True, kw_only=True):
+    """What it takes to set the liquidations off, and how far they run, by direction."""
+
+    typical_flow_base: float | None
+    flow_window_covered_ratio: float
+    coverage_ratio: float | None
+    cascade: CascadePair
+
+
+class LiquidationsResponse(MarketStamp, frozen=True, kw_only=True):
+    """Liquidated notional since the start of the run; ``liquidation_completeness`` says how much of it the feed shows."""
+
+    liquidated_long_usd: float
+    liquidated_short_usd: float
+    liquidation_completeness: Literal["complete", "sampled", "partial", "none"]
+
+
+class HistoryResponse(MarketStamp, frozen=True, kw_only=True):
+    """The recent past of a market, as the page draws it."""
+
+    samples: HistoryColumns
+
+
+class AlertView(msgspec.Struct, frozen=True):
+    """One alert; ``ends_ns`` is ``null`` while it fires."""
+
+    fingerprint: str
+    name: str
+    labels: dict[str, str]
+    severity: Literal["info", "warning", "critical"]
+    summary: str
+    starts_ns: int
+    ends_ns: int | None
+    annotations: dict[str, str]
+
+
+class AlertsResponse(msgspec.Struct, frozen=True):
+    """What fires now, and the most recent changes, newest first."""
+
+    firing: tuple[AlertView, ...]
+    recent: tuple[AlertView, ...]
+
+
+class WebCounters(msgspec.Struct, frozen=True):
+    """The server's own limits at work, since the start."""
+
+    connections: int
+    connections_refused: int
+    """Turned away because every place was taken."""
+    connections_cut: int
+    """Closed by us: header too slow or too large, response not taken, or evicted for a newcomer."""
+    stream_clients: int
+    stream_clients_cut: int
+    """Cut because they did not keep up."""
+    stream_clients_refused: int
+    history_markets: int
+    history_markets_refused: int
+    """Markets without a history because the places are taken."""
+
+
+class StatusResponse(msgspec.Struct, frozen=True):
+    """The health of everything; ``daemon`` is ``null`` until the first report of the process."""
+
+    ready: bool
+    not_ready_reasons: tuple[str, ...]
+    as_of_ns: int | None
+    sequence: int | None
+    evaluation_age_s: float | None
+    markets: int
+    markets_stale: int
+    venues: tuple[VenueHealth, ...]
+    daemon: DaemonStatus | None
+    web: WebCounters
+
+
+class HealthResponse(msgspec.Struct, frozen=True):
+    """The process is alive; whether its numbers are good is for ``/readyz`` to say."""
+
+    status: Literal["alive"]
+
+
+class ReadyResponse(msgspec.Struct, frozen=True):
+    """Whether at least one market is fed and fresh."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+
+
+# The whole market as JSON: the projection's own fields, both cascades gathered as in the ``--projections`` output.
+_MARKET_FIELDS: list[tuple[str, Any]] = [
+    (field.name, field.type)
+    for field in msgspec.structs.fields(MarketProjection)
+    if field.name not in {"cascade_down", "cascade_up"}
+]
+MarketResponse = msgspec.defstruct(
+    "MarketResponse",
+    [*_MARKET_FIELDS, ("cascade", CascadePair), ("evaluation_age_s", float)],
+    frozen=True,
+    module=__name__,
+)
+MarketResponse.__doc__ = "Everything known about one market at one moment."
+
+
+def market_fields(market: MarketProjection, evaluation_age_s: float, *, histogram: bool = True) -> dict[str, Any]:
+    """Return the fields of ``MarketResponse``; the stream leaves the histogram out because its samples carry the heat."""
+    fields = msgspec.structs.asdict(market)
+    fields["cascade"] = CascadePair(down=fields.pop("cascade_down"), up=fields.pop("cascade_up"))
+    fields["evaluation_age_s"] = evaluation_age_s
+    if not histogram:
+        fields["histogram_known"] = fields.pop("histogram") is not None
+    return fields
+
+
+def stamp(market: MarketProjection, evaluation_age_s: float) -> dict[str, Any]:
+    """Return the fields of ``MarketStamp``."""
+    return {
+        "as_of_ns": market.as_of_ns,
+        "evaluation_age_s": evaluation_age_s,
+        "venue": market.venue,
+        "symbol": market.symbol,
+        "provenance": market.provenance,
+        "reference_price": market.reference_price,
+        "reference_source": market.reference_source,
+        "reference_age_s": market.reference_age_s,
+        "stale": market.stale,
+        "stale_reasons": market.stale_reasons,
+    }
+
+
+def summary(market: MarketProjection, evaluation_age_s: float) -> MarketSummary:
+    """Return one line about a market."""
+    return MarketSummary(
+        **stamp(market, evaluation_age_s),
+        best_bid=market.best_bid,
+        best_ask=market.best_ask,
+        open_interest_usd=market.open_interest_usd,
+        observed_notional_usd=market.observed_notional_usd,
+        coverage_ratio=market.coverage_ratio,
+        accounts=market.accounts,
+        accounts_excluded=market.accounts_excluded,
+        oldest_account_age_s=market.oldest_account_age_s,
+    )
+
+
+def clusters(market: MarketProjection, evaluation_age_s: float) -> ClustersResponse:
+    """Return where liquidation prices gather."""
+    return ClustersResponse(
+        **stamp(market, evaluation_age_s),
+        accounts=market.accounts,
+        accounts_excluded=market.accounts_excluded,
+        oldest_account_age_s=market.oldest_account_age_s,
+        coverage_ratio=market.coverage_ratio,
+        clusters=market.clusters,
+        histogram=market.histogram,
+    )
+
+
+def cascade(market: MarketProjection, evaluation_age_s: float) -> CascadeResponse:
+    """Return both cascades."""
+    return CascadeResponse(
+        **stamp(market, evaluation_age_s),
+        typical_flow_base=market.typical_flow_base,
+        flow_window_covered_ratio=market.flow_window_covered_ratio,
+        coverage_ratio=market.coverage_ratio,
+        cascade=CascadePair(down=market.cascade_down, up=market.cascade_up),
+    )
+
+
+def liquidations(market: MarketProjection, evaluation_age_s: float) -> LiquidationsResponse:
+    """Return the liquidated totals with their completeness."""
+    return LiquidationsResponse(
+        **stamp(market, evaluation_age_s),
+        liquidated_long_usd=market.liquidated_long_usd,
+        liquidated_short_usd=market.liquidated_short_usd,
+        liquidation_completeness=market.liquidation_completeness,
+    )
+
+
+def alert_view(alert: Alert) -> AlertView:
+    """Return an alert with its fingerprint."""
+    return AlertView(
+        fingerprint=alert.fingerprint,
+        name=alert.name,
+        labels=alert.labels,
+        severity=alert.severity,
+        summary=alert.summary,
+        starts_ns=alert.starts_ns,
+        ends_ns=alert.ends_ns,
+        annotations=alert.annotations,
+    )
