@@ -109,8 +109,9 @@ class Daemon:
         self._changed = asyncio.Event()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluate")
         self._workspace = Workspace(0)
-        self._clock_ns = SteadyClock()
-        self._started_ns = self._clock_ns()
+        self.now_ns = SteadyClock()
+        """The daemon's clock."""
+        self._started_ns = self.now_ns()
         self._projections = 0
         self._compute_s = 0.0
         self._state_published_s = 0.0
@@ -162,7 +163,7 @@ class Daemon:
             seed=self._seed,
             rest_url=settings.rest_url,
             weight_per_minute=config.rest_weight_per_minute,
-            clock_ns=self._clock_ns,
+            clock_ns=self.now_ns,
         )
         self._pollers[venue.name] = poller
         async with asyncio.TaskGroup() as group:
@@ -177,12 +178,12 @@ class Daemon:
             plans = venue.connections(msgspec.structs.replace(settings, symbols=symbols)) if symbols else []
             for number, plan in enumerate(plans):
                 connection = LiveConnection(
-                    venue=venue, plan=plan, deliver=self._intake.put, seed=self._seed + number, clock_ns=self._clock_ns
+                    venue=venue, plan=plan, deliver=self._intake.put, seed=self._seed + number, clock_ns=self.now_ns
                 )
                 self.connections.append(connection)
                 group.create_task(connection.run(), name=f"socket-{venue.name}-{plan.name}")
             poller.periodic(venue.periodic(settings))
-            group.create_task(Pollster(self.engine, venue, poller, self._clock_ns).run(), name=f"poll-{venue.name}")
+            group.create_task(Pollster(self.engine, venue, poller, self.now_ns).run(), name=f"poll-{venue.name}")
             self._venues_to_start -= 1
             if not self._venues_to_start:
                 self.ready.set()
@@ -225,7 +226,7 @@ class Daemon:
                     await self._changed.wait()
             self._changed.clear()
             started_s = loop.time()
-            now_ns = self._clock_ns()
+            now_ns = self.now_ns()
             if self.engine.due(now_ns):
                 self._publish(await self._evaluate(now_ns))
                 self._compute_s = loop.time() - started_s
@@ -278,7 +279,7 @@ class Daemon:
 
     def status(self) -> DaemonStatus:
         """Describe the process as it is now."""
-        now_ns = self._clock_ns()
+        now_ns = self.now_ns()
         sinks = self._delivery.status()
         oldest_ns = self._intake.oldest_received_ns
         return DaemonStatus(

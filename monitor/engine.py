@@ -270,6 +270,10 @@ class Engine:
         self._count_error(venue, "unknown_symbol")
         return None
 
+    def symbol(self, market: int) -> str:
+        """Return the symbol of a market by its index in all per-market arrays."""
+        return self._order[market].symbol
+
     def quarantine(self, venue: str, symbols: Iterable[str]) -> None:
         """Note symbols that the venue does not have or that nobody asked for."""
         known = self._quarantined[venue]

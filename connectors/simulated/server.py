@@ -89,7 +89,8 @@ class SimulatedVenueServer:
                 population=population or PopulationConfig(),
                 exchange=exchange or ExchangeConfig(),
                 crash=crash or CrashShape(),
-                start_ms=time.time_ns() // 1_000_000 if start_ms is None else start_ms,
+                # The first block is made at once and lies one block later; no stamp may be ahead of the wall clock.
+                start_ms=time.time_ns() // 1_000_000 - BLOCK_MS if start_ms is None else start_ms,
                 agents=agents,
             )
         )

@@ -36,12 +36,12 @@ class HttpSettings(BaseModel):
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
         max_length=100,
-        description="host names (no port) under which browsers may address the server, beside loopback names",
+        description="names (no port) under which the server may be addressed, beside loopback names",
     )
     username: str = Field(default="liqmon", max_length=100, description="user name of HTTP basic authentication")
     password: SecretStr | None = Field(
         default=None,
-        description="with it every path but /healthz and /readyz needs HTTP basic authentication; 8 characters at least",
+        description="for HTTP basic authentication of all but /healthz and /readyz; 8 characters at least",
     )
     open_to_network: bool = Field(
         default=False, description="confirms listening beyond loopback without a password: the network or a proxy keeps others out"
@@ -66,13 +66,9 @@ class HttpSettings(BaseModel):
         default=10.0, gt=0, le=3_600, description="seconds without a new evaluation after which every market is presented as stale"
     )
     # One costs 0.94 MB, see monitor/web/history.py.
-    history_markets: int = Field(
-        default=64, ge=0, le=5_000, description="markets with a history for the page, 0 to 5000; 1 MB each"
-    )
+    history_markets: int = Field(default=64, ge=0, le=5_000, description="markets with a history, 0 to 5000; 1 MB each")
     # 20,000 series x 8 us = 160 ms a scrape, in a thread.
-    max_series: int = Field(
-        default=20_000, ge=100, le=1_000_000, description="series of /metrics, 100 to 1000000; the rest is counted"
-    )
+    max_series: int = Field(default=20_000, ge=100, le=1_000_000, description="series of /metrics, 100 to 1000000")
 
     @field_validator("host")
     @classmethod

@@ -254,8 +254,8 @@ def test_labels_are_few_bounded_and_never_an_account() -> None:
 def test_the_openmetrics_text_parses_and_can_be_stamped_for_backfilling() -> None:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ProjectionCollector(reading, timestamp_s=1_700_000_000.5))
-    text = generate_openmetrics(registry).decode()
-    families = list(parse_openmetrics(text))
+    text = generate_openmetrics(registry).decode()  # type: ignore[no-untyped-call]
+    families = list(parse_openmetrics(text))  # type: ignore[no-untyped-call]
     assert len(families) > 60
     stamps = [sample.timestamp for family in families for sample in family.samples]
     assert {float(stamp) for stamp in stamps if stamp is not None} == {1_700_000_000.5}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -208,6 +209,15 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 -- the exchange has no events of its own to wait for
             await asyncio.sleep(0)
+
+
+async def test_stamps_are_never_ahead_of_the_wall_clock() -> None:
+    async with server(paused=False, start_ms=None) as venue:
+        exchange = venue.simulation.exchange
+        first = exchange.time_ms
+        assert 0 <= time.time_ns() // 1_000_000 - first < 1_000
+        await until(lambda: exchange.time_ms >= first + 300)
+        assert exchange.time_ms <= time.time_ns() // 1_000_000
 
 
 async def test_time_can_be_held_and_let_go() -> None:

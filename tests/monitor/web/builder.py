@@ -164,7 +164,7 @@ class Market:
 
     def _cascade(self, side: int) -> Cascade:
         sign = 1 if side else -1
-        price: NDArray[np.float64] = self.price * (1 + sign * 0.0001 * np.arange(LEVELS) ** 1.65)
+        price: NDArray[np.floating] = self.price * (1 + sign * 0.0001 * np.arange(LEVELS) ** 1.65)
         depth = self.depth[side]
         exclusive = np.concatenate([[0.0], np.cumsum(depth)[:-1]])
         mine = (self.side == side) & (self.size > 0)
@@ -203,7 +203,7 @@ class Market:
         )
 
     def _landing(
-        self, price: NDArray[np.float64], barrier: NDArray[np.float64], forced: NDArray[np.float64], total: float, flow: int
+        self, price: NDArray[np.floating], barrier: NDArray[np.floating], forced: NDArray[np.floating], total: float, flow: int
     ) -> Landing:
         volume = flow * float(self.depth[0][:6].sum())
         level = int(np.searchsorted(barrier, volume)) - 1

@@ -164,9 +164,10 @@ async def test_a_header_that_is_too_large_is_cut() -> None:
         assert (await ask(address, get("/healthz"))).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n", b"\xff\xfe /\r\n\r\n"]
-)
+GARBAGE = (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n", b"\xff\xfe /\r\n\r\n")
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
 async def test_garbage_is_answered_with_400_and_the_server_lives(garbage: bytes) -> None:
     async with serving(Hub()) as address:
         await ask(address, garbage + b"\r\n\r\n")

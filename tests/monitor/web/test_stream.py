@@ -33,7 +33,7 @@ async def receive(stream: Socket, type_: str, timeout_s: float = 5.0) -> dict[st
 
 
 async def test_a_client_is_greeted_and_told_the_state() -> None:
-    world, hub = published()
+    _, hub = published()
     hub.publish_alerts([alert()], (alert(),))
     async with client(hub) as session, session.ws_connect(STREAM) as stream:
         hello = await stream.receive_json()
