@@ -378,6 +378,16 @@ class Engine:
             quarantined_symbols=tuple(self._quarantined[venue]),
         )
 
+    def touch(self, venue: str, symbol: str) -> tuple[float | None, float | None]:
+        """Return the best bid and ask of a book as they stand after the last event, for whoever follows every single change.
+
+        Both are ``None`` while the book cannot be relied on. Ages are not looked at; that is what an evaluation does.
+        """
+        market = self._markets.get((venue, symbol))
+        if market is None or market.book is None or not market.book.reliable:
+            return None, None
+        return market.book.best_bid, market.book.best_ask
+
     # --------------------------------------------------------------------------------------------------- demands
 
     def book_demands(self) -> list[BookDemand]:

@@ -18,7 +18,8 @@ def feed_state(market: Market, channel: Channel, now_ns: int, limits: StalenessS
     feed = market.feeds[channel]
     limit_s = {"book": limits.book_s, "mark": limits.mark_s, "open_interest": limits.open_interest_s, "trades": None}[channel]
     if feed.received_ns is None:
-        return FeedState(channel, None, stale=True, reason="nothing received")
+        # A channel without a limit is one that may rightly be silent, from the start too.
+        return FeedState(channel, None, stale=limit_s is not None, reason="nothing received")
     age_s = max(0, now_ns - feed.received_ns) / NS
     if feed.broken:
         return FeedState(channel, age_s, stale=True, reason=feed.broken)

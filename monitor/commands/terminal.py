@@ -15,6 +15,11 @@ stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def say(message: str) -> None:
+    """Print a message as it is: without markup, and without line breaks of ours, so that other programs can read it too."""
+    stdout.print(message, markup=False, soft_wrap=True)
+
+
 def complain(message: str) -> None:
     """Print an error as it is, without markup."""
     stderr.print(message, style="red", markup=False)

@@ -358,7 +358,15 @@ class AccountTable:
             pause_ns: how long an unanswered question is waited for.
         """
         rows = np.fromiter(self._rows.get(venue, {}).values(), np.int64)
-        rows = rows[self._asked_ns[rows] <= now_ns - pause_ns]
+        used = np.flatnonzero(self._size[: self._leg_count])
+        holds = np.zeros(self._row_count, dtype=np.bool_)
+        holds[self._owner[self._leg_row[used]]] = True
+        asks_mode = (self._mode[rows] == MODE_UNASKED) & (self._polled_ns[rows] > 0) & holds[rows]
+        # What is waited for is left alone, and so is what was answered a moment ago and left no question.
+        answered = self._asked_ns[rows] <= self._polled_ns[rows]
+        open_question = ~self._sound[rows] | asks_mode
+        due = (answered & open_question) | (self._asked_ns[rows] <= now_ns - pause_ns)
+        rows, asks_mode = rows[due], asks_mode[due]
         if not rows.size or limit <= 0:
             return []
         distance = np.full(self._row_count, 1.0)
@@ -367,11 +375,9 @@ class AccountTable:
             reach = np.nan_to_num(np.abs(shock[:count]), nan=1.0, posinf=1.0)
             np.minimum.at(distance, self._owner[self._leg_row[:count]], reach)
         # Closer than half a percent all are equally urgent; an account that is not sound counts as if it were that close.
-        has_legs = self._first_leg[rows] != _FREE
-        asks_mode = (self._mode[rows] == MODE_UNASKED) & (self._polled_ns[rows] > 0) & has_legs
         closeness = np.where(self._sound[rows] & ~asks_mode, np.clip(distance[rows], 0.005, 1.0), 0.005)
         # Accounts without a position matter only through what they might open.
-        closeness = np.where(self._sound[rows] & ~has_legs & ~self._pinned[rows], 1.0, closeness)
+        closeness = np.where(self._sound[rows] & ~holds[rows] & ~self._pinned[rows], 1.0, closeness)
         # A mode that cannot be projected makes the poll useless for us.
         closeness = np.where(self._mode[rows] == MODE_OTHER, 10.0, closeness)
         # A question counts like its answer, or accounts whose answers cannot be used would take all polls.

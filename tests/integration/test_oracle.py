@@ -60,7 +60,7 @@ async def until(condition: Callable[[], bool], what: str, timeout_s: float = 30.
     """Wait for something that the daemon's own tasks bring about."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the daemon does not tell tests what it has done
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pytest.fail(f"after {timeout_s} s still not: {what}")

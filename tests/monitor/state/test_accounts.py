@@ -245,6 +245,13 @@ def test_discovered_accounts_come_before_known_ones_and_the_mode_is_asked_once_t
     assert again == {"0xnew": False, "0xa": True}
 
 
+def test_the_mode_of_an_account_with_isolated_positions_only_is_asked_too() -> None:
+    table = AccountTable(10)
+    table.apply_snapshot(report("0xa", 0.0, position(1.0, isolated_cash=-50.0)), [0], TIERS)
+    (demand,) = table.poll_order("hyperliquid", 112 * NS, 10, None, pause_ns=NS)
+    assert not demand.mode_known
+
+
 moves = st.lists(
     st.tuples(
         st.sampled_from(["0xa", "0xb", "0xc"]),
