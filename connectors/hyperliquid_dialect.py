@@ -110,10 +110,11 @@ class HyperliquidDialect:
             if message.channel == "candle":
                 candle = _CANDLE.decode(message.data)
                 return Feed("candle", candle.s, candle.i)
-            if message.data[:1] == b"[":
-                listed = _LISTED.decode(message.data)
+            data = bytes(message.data)
+            if data.startswith(b"["):
+                listed = _LISTED.decode(data)
                 return Feed(message.channel, listed[0].coin) if listed else None
-            names = _NAMES.decode(message.data) if message.data[:1] == b"{" else _Names()
+            names = _NAMES.decode(data) if data.startswith(b"{") else _Names()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if message.channel == "l2Book":

@@ -38,6 +38,8 @@ MAX_WAITING: Final = 1024
 YIELD_FRAMES: Final = 256
 """Frames between two looks at the sockets when nothing else makes the playhead wait: about a millisecond of work."""
 
+_FAILED: Final = RestReply(500, b'{"error":"the recording could not be played to its end"}')
+
 Speed = float | Literal["max"]
 
 
@@ -110,13 +112,14 @@ class PlaybackBackend:
         self._rest = RecordedRest()
         self._seats: dict[int, _Seat] = {}
         self._routes: dict[Feed, list[_Seat]] = {}
-        self._waiting: dict[str, list[asyncio.Future[bytes]]] = {}
+        self._waiting: dict[str, list[asyncio.Future[bytes | None]]] = {}
         self._waiting_total = 0
         self._indexed = asyncio.Event()
         self._started = asyncio.Event()
         self._changed = asyncio.Event()
         self._changed_at_s = 0.0
         self._fetched: set[str] = set()
+        self._failed = False
         self._base: tuple[float, int] | None = None
 
     def start(self) -> None:
@@ -129,23 +132,30 @@ class PlaybackBackend:
         Raises:
             RecordingError: the recording is damaged; what comes before the damage was played if indexing got through.
         """
-        await asyncio.to_thread(self._index)
-        self._indexed.set()
-        frames = iter(self._source())
-        first = await self._lead_in(frames)
-        await self._started.wait()
-        await self._settle()
-        for number, frame in enumerate(itertools.chain(first, frames)):
-            await self._play(frame)
-            if number % YIELD_FRAMES == 0:
-                await asyncio.sleep(0)
-        for seat in list(self._seats.values()):
-            await seat.session.flush()
-        self.finished.set()
+        try:
+            await asyncio.to_thread(self._index)
+            self._indexed.set()
+            frames = iter(self._source())
+            first = await self._lead_in(frames)
+            await self._started.wait()
+            await self._settle()
+            for number, frame in enumerate(itertools.chain(first, frames)):
+                await self._play(frame)
+                if number % YIELD_FRAMES == 0:
+                    await asyncio.sleep(0)
+            for seat in list(self._seats.values()):
+                await seat.session.flush()
+            self.finished.set()
+        finally:
+            if not self.finished.is_set():
+                self._give_up()
 
     async def opened(self, session: Session) -> None:
         """Seat a client, with the streams that its URL names."""
         await self._indexed.wait()
+        if self._failed:
+            session.close(1011)
+            return
         self._seats[session.id] = _Seat(session, self._dialect.opened(session.path, session.query), set())
         self._subscriptions_changed()
 
@@ -171,6 +181,8 @@ class PlaybackBackend:
     async def requested(self, method: str, path_and_query: str, body: bytes) -> RestReply:
         """Answer with the latest recorded response, waiting for the playhead if it has not reached the first."""
         await self._indexed.wait()
+        if self._failed:
+            return _FAILED
         key = self._rest.find(method, path_and_query, body)
         if key is None:
             self.counts.not_held_total += 1
@@ -184,7 +196,19 @@ class PlaybackBackend:
         if self._waiting_total >= MAX_WAITING:
             self.counts.turned_away_total += 1
             return RestReply(503, b'{"error":"too many requests wait for the playhead"}')
-        return RestReply(200, await self._awaited(key))
+        answer = await self._awaited(key)
+        return _FAILED if answer is None else RestReply(200, answer)
+
+    def _give_up(self) -> None:
+        """Let nobody wait for a playhead that will not move any more."""
+        self._failed = True
+        self._indexed.set()
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        for seat in self._seats.values():
+            seat.session.close(1011)
 
     def _index(self) -> None:
         """Read the recording once to learn what it holds; runs in a thread, before anything else looks at the result."""
@@ -285,9 +309,13 @@ class PlaybackBackend:
                     waiter.set_result(exchange.body)
                     self._fetched.add(key)
 
-    async def _awaited(self, key: str) -> bytes:
-        """Wait until the playhead reaches the first answer; before the start, for no longer than ``EARLY_S``."""
-        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    async def _awaited(self, key: str) -> bytes | None:
+        """Wait until the playhead reaches the first answer; before the start, for no longer than ``EARLY_S``.
+
+        Returns:
+            The answer; ``None`` when the playback has failed.
+        """
+        waiter: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(waiter)
         self._waiting_total += 1
         try:

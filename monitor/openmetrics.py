@@ -54,7 +54,8 @@ class OpenMetricsLog(Collector):
         """Return the text, which ends with ``# EOF``."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
-        return generate_latest(registry)
+        text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+        return text
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering does not collect."""

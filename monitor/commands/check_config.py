@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from monitor.commands.terminal import BAD_INPUT, OK, read_config, stdout
+from monitor.commands.terminal import BAD_INPUT, OK, read_config, say, stdout
 from monitor.config import describe
 
 
@@ -16,5 +16,5 @@ def run_check_config(path: Path) -> int:
     if config is None:
         return BAD_INPUT
     stdout.print_json(orjson.dumps(describe(config)).decode())
-    stdout.print(f"{path} is valid.", markup=False)
+    say(f"{path} is valid.")
     return OK

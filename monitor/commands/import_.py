@@ -9,7 +9,7 @@ from connectors.importers import Format, ImportCounts, open_recording, write_nat
 from connectors.recorder import RecorderError
 from connectors.recording import RecordingError
 from monitor.commands.progress import counting
-from monitor.commands.terminal import BAD_INPUT, OK, complain, stdout
+from monitor.commands.terminal import BAD_INPUT, OK, complain, say
 
 
 def run_import(form: str, paths: list[Path], output: Path, venue: str | None) -> int:
@@ -21,5 +21,5 @@ def run_import(form: str, paths: list[Path], output: Path, venue: str | None) ->
     except (RecordingError, RecorderError) as error:
         complain(str(error))
         return BAD_INPUT
-    stdout.print(f"{totals.frames:,} frames written to {output}, {totals.skipped:,} that are no JSON left out", markup=False)
+    say(f"{totals.frames:,} frames written to {output}, {totals.skipped:,} that are no JSON left out")
     return OK

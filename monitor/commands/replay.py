@@ -17,10 +17,10 @@ from connectors.registry import VENUES, configured_venue
 from connectors.venue import Venue
 from monitor.app import engine_settings
 from monitor.commands.progress import counting
-from monitor.commands.terminal import BAD_INPUT, FAILED, OK, complain, read_config, stdout
+from monitor.commands.terminal import BAD_INPUT, FAILED, OK, complain, read_config, say
 from monitor.config import Config
 from monitor.engine import NS, EngineSettings
-from monitor.openmetrics import OpenMetricsLog
+from monitor.openmetrics import SAMPLES_MAX, OpenMetricsLog
 from monitor.projection import Projection
 from monitor.replay import Replay
 from monitor.settings import ProjectionSettings, StalenessSettings
@@ -45,30 +45,36 @@ def run_replay(
             return BAD_INPUT
     settings, venues = _setup(config)
     metrics = OpenMetricsLog() if openmetrics is not None else None
-    with contextlib.ExitStack() as files:
-        try:
-            lines = files.enter_context(projections.open("wb")) if projections is not None else None
-        except OSError as error:
-            complain(f"cannot write {projections}: {error.strerror}")
-            return BAD_INPUT
-        replay = Replay(settings, venues, on_line=_line_writer(lines), on_projection=_metrics_writer(metrics))
-        started_s = time.perf_counter()
-        try:
+    try:
+        with contextlib.ExitStack() as files:
+            # All are opened before the work begins: an hour of replay is not lost to a misspelt folder, and what an earlier replay
+            # left is not taken for the result of one that fails.
+            try:
+                lines, summary_file, metrics_file = (
+                    files.enter_context(path.open("wb")) if path is not None else None
+                    for path in (projections, summary, openmetrics)
+                )
+            except OSError as error:
+                complain(f"cannot write {error.filename}: {error.strerror}")
+                return BAD_INPUT
+            replay = Replay(settings, venues, on_line=_line_writer(lines), on_projection=_metrics_writer(metrics))
+            started_s = time.perf_counter()
             frames = _known(counting(open_recording(paths, venue), "replaying"), venues)
             replay.run(_paced(frames, speed))
-        except (RecordingError, UnknownVenueError) as error:
-            complain(str(error))
-            return BAD_INPUT
-        wall_s = time.perf_counter() - started_s
-    result = replay.summary(wall_s)
-    try:
-        if summary is not None:
-            summary.write_bytes(encode_summary(result))
-        if openmetrics is not None and metrics is not None:
-            openmetrics.write_bytes(metrics.render())
+            result = replay.summary(time.perf_counter() - started_s)
+            if summary_file is not None:
+                summary_file.write(encode_summary(result))
+            if metrics_file is not None and metrics is not None:
+                metrics_file.write(metrics.render())
+    except (RecordingError, UnknownVenueError) as error:
+        complain(str(error))
+        return BAD_INPUT
     except OSError as error:
-        complain(f"cannot write: {error}")
+        # Reading fails as a RecordingError, so this is an output that cannot take more.
+        complain(f"cannot write the output: {error.strerror or error}")
         return FAILED
+    if metrics is not None and metrics.dropped:
+        complain(f"{openmetrics}: {metrics.dropped:,} samples beyond the limit of {SAMPLES_MAX:,} were left out")
     _print(result)
     return OK
 
@@ -79,7 +85,7 @@ class UnknownVenueError(Exception):
 
 def _setup(config: Config | None) -> tuple[EngineSettings, dict[str, Venue]]:
     if config is not None:
-        venues = {venue.name: configured_venue(venue.name, venue.settings()) for venue in config.venues}
+        venues: dict[str, Venue] = {venue.name: configured_venue(venue.name, venue.settings()) for venue in config.venues}
         return engine_settings(config), venues
     nothing: tuple[str, ...] = ()
     settings = EngineSettings(
@@ -125,16 +131,15 @@ def _metrics_writer(metrics: OpenMetricsLog | None) -> Callable[[Projection], No
 
 
 def _print(summary: ReplaySummary) -> None:
-    stdout.print(
-        f"{summary.frames:,} frames, {summary.events:,} events, {summary.gaps} gaps, parse errors: "
-        f"{msgspec.json.encode(summary.parse_errors).decode()}; {summary.span_seconds:,.1f} s recorded, replayed in "
-        f"{summary.wall_seconds:,.1f} s ({summary.frames_per_second:,.0f} frames/s)",
-        markup=False,
+    errors = msgspec.json.encode(summary.parse_errors).decode()
+    say(
+        f"{summary.frames:,} frames, {summary.events:,} events, {summary.gaps} gaps, parse errors: {errors}; "
+        f"{summary.span_seconds:,.1f} s recorded, replayed in {summary.wall_seconds:,.1f} s "
+        f"({summary.frames_per_second:,.0f} frames/s)"
     )
-    stdout.print(f"{summary.projections:,} projections, sha256 {summary.projections_sha256}", markup=False)
+    say(f"{summary.projections:,} projections, sha256 {summary.projections_sha256}")
     for market in summary.markets:
-        stdout.print(
+        say(
             f"  {market.venue} {market.symbol}: reference {market.reference_price}, bid {market.best_bid}, ask {market.best_ask}, "
-            f"{market.book_levels} levels, {market.accounts} accounts{', STALE' if market.stale else ''}",
-            markup=False,
+            f"{market.book_levels} levels, {market.accounts} accounts{', STALE' if market.stale else ''}"
         )

@@ -11,8 +11,9 @@ from monitor.config import Config, ConfigError, load_config
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+# Messages hold names from files and venues; ":x:" in one of them is no emoji.
+stdout = Console(highlight=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
