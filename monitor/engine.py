@@ -149,7 +149,7 @@ class Engine:
             return self._unknown(event.venue, event.symbol)
 
     def _apply_delta(self, event: BookDelta) -> None:
-        market = self._market(event)
+        market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
         if market is not None and not market.apply_book_delta(event):
             self.counters[event.venue].gaps += 1
 
@@ -159,12 +159,12 @@ class Engine:
             self.counters[event.venue].gaps += 1
 
     def _apply_quote(self, event: Quote) -> None:
-        market = self._market(event)
+        market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
         if market is not None:
             market.apply_quote(event)
 
     def _apply_trade(self, event: Trade) -> None:
-        market = self._market(event)
+        market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
         if market is None or not market.apply_trade(event) or event.buyer is None or event.seller is None:
             return
         for account, size in ((event.buyer, event.size), (event.seller, -event.size)):

@@ -38,6 +38,8 @@ def market_input(market: Market, now_ns: int, limits: StalenessSettings, provena
     book = market.book
     if isinstance(book, LayeredBook):
         book.expire(now_ns - round(limits.book_s * 2 * NS))
+    elif book is not None:
+        book.trim()
     book_live = book is not None and not feeds["book"].stale
     best_bid = book.best_bid if book is not None and book_live else None
     best_ask = book.best_ask if book is not None and book_live else None

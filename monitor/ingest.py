@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
 from connectors.frames import Frame
 from connectors.venue import FeedError, Venue
 from monitor.engine import Engine
+
+_venue_of = attrgetter("venue")
 
 
 class Ingest:
@@ -26,15 +30,20 @@ class Ingest:
 
     def apply_all(self, frames: Iterable[Frame]) -> None:
         """Apply frames in order."""
-        sources, handlers = self._sources, self.engine.handlers()
-        for frame in frames:
-            parse, count = sources[frame.venue]
-            count.frames += 1
-            try:
-                events = parse(frame)
-            except FeedError as error:
-                count.parse_errors[error.reason] = count.parse_errors.get(error.reason, 0) + 1
-                continue
-            for event in events:
-                count.events += 1
-                handlers[type(event)](event)
+        handlers = self.engine.handlers()
+        for venue, run in itertools.groupby(frames, _venue_of):
+            # Frames of one venue come in runs; what is the same for all of a run is looked up and counted once.
+            parse, count = self._sources[venue]
+            seen = applied = 0
+            for frame in run:
+                seen += 1
+                try:
+                    events = parse(frame)
+                except FeedError as error:
+                    count.parse_errors[error.reason] = count.parse_errors.get(error.reason, 0) + 1
+                    continue
+                for event in events:
+                    applied += 1
+                    handlers[type(event)](event)
+            count.frames += seen
+            count.events += applied

@@ -6,9 +6,9 @@ Both answer the same three questions: the best bid and ask, whether the book can
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
+from heapq import heappop, heappush
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +18,12 @@ from monitor.cascade import Array, Levels
 
 LEVELS_MAX = 20_000
 """Per side. A side of the deepest recorded book holds some 3,000 levels; at about 200 B a level this bounds a market to 8 MB."""
+
+NEAR_LEVELS = 64
+"""Levels that are put into that heap when it has run empty."""
+
+NEAR_MAX = 4_000
+"""Prices in the heap, removed ones included, before it is filled anew."""
 
 PENDING_MAX = 5_000
 """Deltas kept while a snapshot is awaited: more than eight minutes at ten a second, or 25 s of the fastest recorded stream."""
@@ -42,12 +48,14 @@ EMPTY_DEPTH = Depth(EMPTY_LEVELS, EMPTY_LEVELS, None, None)
 class SequencedBook:
     """A book kept by absolute-size deltas on top of a snapshot (the ``U/u/pu`` rule of venues.md 2.2).
 
-    Prices are dictionary keys, the best of a side is the root of a heap whose removed prices are dropped lazily: reading the best
-    after every message must not scan the side.
+    Prices are dictionary keys. The best of a side is the root of a heap of the prices near it, from which removed ones are dropped
+    lazily: neither reading the best after every message nor changing a far level may cost more than a look.
     """
 
     __slots__ = (
+        "_ask_ceiling",
         "_ask_heap",
+        "_bid_floor",
         "_bid_heap",
         "_pending",
         "ask_limit",
@@ -67,6 +75,8 @@ class SequencedBook:
         self.asks: dict[float, float] = {}
         self._bid_heap: list[float] = []  # Negated prices.
         self._ask_heap: list[float] = []
+        self._bid_floor = 0.0
+        self._ask_ceiling = math.inf
         self._pending: deque[BookDelta] = deque(maxlen=PENDING_MAX)
         self.best_bid: float | None = None
         self.best_ask: float | None = None
@@ -83,10 +93,10 @@ class SequencedBook:
         """Forget the book: after a gap nothing of it can be relied on."""
         self.bids.clear()
         self.asks.clear()
-        self._bid_heap.clear()
-        self._ask_heap.clear()
         self._pending.clear()
-        self.best_bid = self.best_ask = self.bid_limit = self.ask_limit = self.last_id = None
+        self._rebuild_bids()
+        self._rebuild_asks()
+        self.bid_limit = self.ask_limit = self.last_id = None
         self.state = "waiting"
 
     def apply_snapshot(self, snapshot: BookSnapshot) -> bool:
@@ -96,16 +106,12 @@ class SequencedBook:
         self.reset()
         self.bids = {price: size for price, size in snapshot.bids if size}
         self.asks = {price: size for price, size in snapshot.asks if size}
-        self._bid_heap = [-price for price in self.bids]
-        self._ask_heap = list(self.asks)
-        heapq.heapify(self._bid_heap)
-        heapq.heapify(self._ask_heap)
+        self._rebuild_bids()
+        self._rebuild_asks()
         self.bid_limit = min(self.bids, default=None)
         self.ask_limit = max(self.asks, default=None)
         self.last_id = snapshot.last_id
         self.state = "snapshot"
-        self.best_bid = -self._bid_heap[0] if self._bid_heap else None
-        self.best_ask = self._ask_heap[0] if self._ask_heap else None
         return all(self.apply_delta(delta) for delta in pending)
 
     def apply_delta(self, delta: BookDelta) -> bool:
@@ -144,37 +150,52 @@ class SequencedBook:
         self._pending.append(delta)
 
     def _apply_bids(self, changes: list[Level]) -> None:
-        bids, heap = self.bids, self._bid_heap
+        bids, heap, floor = self.bids, self._bid_heap, self._bid_floor
+        remove = bids.pop
         for price, size in changes:
             if size:
-                if price not in bids:
-                    heapq.heappush(heap, -price)
+                if price > floor and price not in bids:
+                    heappush(heap, -price)
                 bids[price] = size
-            elif price in bids:
-                del bids[price]
+            else:
+                remove(price, None)
         while heap and -heap[0] not in bids:
-            heapq.heappop(heap)
-        self.best_bid = -heap[0] if heap else None
-        if len(heap) > 2 * len(bids) + 1_000 or len(bids) > LEVELS_MAX:
-            self._compact()
+            heappop(heap)
+        if heap and len(heap) <= NEAR_MAX:
+            self.best_bid = -heap[0]
+        else:
+            self._rebuild_bids()
 
     def _apply_asks(self, changes: list[Level]) -> None:
-        asks, heap = self.asks, self._ask_heap
+        asks, heap, ceiling = self.asks, self._ask_heap, self._ask_ceiling
+        remove = asks.pop
         for price, size in changes:
             if size:
-                if price not in asks:
-                    heapq.heappush(heap, price)
+                if price < ceiling and price not in asks:
+                    heappush(heap, price)
                 asks[price] = size
-            elif price in asks:
-                del asks[price]
+            else:
+                remove(price, None)
         while heap and heap[0] not in asks:
-            heapq.heappop(heap)
-        self.best_ask = heap[0] if heap else None
-        if len(heap) > 2 * len(asks) + 1_000 or len(asks) > LEVELS_MAX:
-            self._compact()
+            heappop(heap)
+        if heap and len(heap) <= NEAR_MAX:
+            self.best_ask = heap[0]
+        else:
+            self._rebuild_asks()
 
-    def _compact(self) -> None:
-        """Drop removed prices from the heaps, and the furthest tenth of a side that outgrew its bound."""
+    def _rebuild_bids(self) -> None:
+        near = sorted(self.bids, reverse=True)[:NEAR_LEVELS]
+        self.best_bid = near[0] if near else None
+        self._bid_floor = near[-1] if near else 0.0
+        self._bid_heap = [-price for price in near]  # Ascending already, and so a heap.
+
+    def _rebuild_asks(self) -> None:
+        self._ask_heap = sorted(self.asks)[:NEAR_LEVELS]
+        self.best_ask = self._ask_heap[0] if self._ask_heap else None
+        self._ask_ceiling = self._ask_heap[-1] if self._ask_heap else math.inf
+
+    def trim(self) -> None:
+        """Drop the furthest tenth of a side that outgrew its bound; to be called now and then, not for every delta."""
         if len(self.bids) > LEVELS_MAX:
             kept = sorted(self.bids, reverse=True)[: LEVELS_MAX * 9 // 10]
             self.levels_dropped += len(self.bids) - len(kept)
@@ -185,10 +206,6 @@ class SequencedBook:
             self.levels_dropped += len(self.asks) - len(kept)
             self.asks = {price: self.asks[price] for price in kept}
             self.ask_limit = min(kept[-1], self.ask_limit or math.inf)
-        self._bid_heap = [-price for price in self.bids]
-        self._ask_heap = list(self.asks)
-        heapq.heapify(self._bid_heap)
-        heapq.heapify(self._ask_heap)
 
     @property
     def level_count(self) -> int:

@@ -90,6 +90,13 @@ changes = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(changes)
 def test_the_cached_best_prices_equal_those_of_the_levels(moves: list[tuple[bool, float, float]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(book_module, "NEAR_LEVELS", 3)
+        patch.setattr(book_module, "NEAR_MAX", 7)
+        check_best_prices(moves)
+
+
+def check_best_prices(moves: list[tuple[bool, float, float]]) -> None:
     book = SequencedBook()
     book.apply_snapshot(snapshot(0, [(5.0, 1.0)], [(40.0, 1.0)]))
     for number, (is_bid, price, size) in enumerate(moves, start=1):
@@ -97,6 +104,8 @@ def test_the_cached_best_prices_equal_those_of_the_levels(moves: list[tuple[bool
         book.apply_delta(delta(number, number, number - 1, level if is_bid else [], [] if is_bid else level))
         assert book.best_bid == max(book.bids, default=None)
         assert book.best_ask == min(book.asks, default=None)
+        if number % 17 == 0:
+            book.trim()
 
 
 def test_depth_is_sorted_outwards_and_ends_where_the_snapshot_ended() -> None:
@@ -120,6 +129,7 @@ def test_a_side_that_outgrows_its_bound_loses_its_furthest_levels_and_says_so(mo
     book = SequencedBook()
     book.apply_snapshot(snapshot(0, [(1_000.0, 1.0)], [(2_000.0, 1.0)]))
     book.apply_delta(delta(1, 1, 0, [(float(price), 1.0) for price in range(800, 1_000)], []))
+    book.trim()
     assert len(book.bids) == 90
     assert book.levels_dropped == 111
     assert book.best_bid == 1_000.0
