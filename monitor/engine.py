@@ -391,12 +391,18 @@ class Engine:
     # --------------------------------------------------------------------------------------------------- demands
 
     def book_demands(self) -> list[BookDemand]:
-        """List the books that cannot go on without a snapshot from the venue."""
+        """List the books that cannot go on, or not for long, without a snapshot from the venue."""
         return [
             BookDemand(market.venue, market.symbol)
             for market in self._order
-            if isinstance(market.book, SequencedBook) and market.book.state == "waiting"
+            if isinstance(market.book, SequencedBook) and market.book.wants_snapshot
         ]
+
+    def expect_snapshot(self, demand: BookDemand) -> None:
+        """Prepare a book for the snapshot that is about to be asked for."""
+        book = self._markets[demand.venue, demand.symbol].book
+        if isinstance(book, SequencedBook):
+            book.expect_snapshot()
 
     def poll_demands(self, venue: str, now_ns: int, limit: int, *, pause_ns: int) -> list[PollDemand]:
         """List the accounts whose refresh is worth most (see :meth:`AccountTable.poll_order`)."""

@@ -7,7 +7,8 @@ from typing import Literal
 from monitor.evaluate import MarketInput
 from monitor.projection import FeedState, Provenance
 from monitor.settings import StalenessSettings
-from monitor.state.book import LayeredBook, SequencedBook
+from monitor.state.book import SequencedBook
+from monitor.state.book_layers import LayeredBook
 from monitor.state.markets import Channel, Market
 
 NS = 1_000_000_000

@@ -23,6 +23,9 @@ REFRESH_NS = 1_000_000_000
 Content = tuple[str, dict[str, str]]
 """The summary and the annotations of an alert."""
 
+Ending = tuple[str, str]
+"""Why an alert ends: a word or two for programs, and a clause for people."""
+
 
 @dataclass(slots=True)
 class Latch:
@@ -68,6 +71,8 @@ class Watch:
     alert: Alert | None = None
     first_fired_ns: int = 0
     described_ns: int = 0
+    content: Content = ("", {})
+    """What was said last of live numbers."""
 
     @property
     def idle(self) -> bool:
@@ -83,12 +88,12 @@ class Watch:
         for_s: tuple[float, float],
         clear_for_s: float,
         describe: Callable[[], Content | None],
-        reason: Callable[[], str],
+        ending: Callable[[], Ending],
     ) -> Alert | None:
         """Take one observation, and return the notification when something changed.
 
         ``rises``, ``holds`` and ``for_s`` are given for warning and critical. ``describe`` is asked only when an alert fires
-        or ends (``None`` keeps the last numbers), ``reason`` only when it ends. The numbers of an alert that goes on firing
+        or ends (``None`` keeps the last numbers), ``ending`` only when it ends. The numbers of an alert that goes on firing
         are refreshed silently.
         """
         level = 0
@@ -96,12 +101,12 @@ class Watch:
             level += latch.step(now_ns, rises=latch_rises, holds=latch_holds, for_s=latch_for_s, clear_for_s=clear_for_s)
         previous = self.alert
         if level == 0:
-            return None if previous is None else self._resolve(previous, now_ns, describe(), reason())
+            return None if previous is None else self._resolve(previous, now_ns, describe(), ending())
         severity = SEVERITIES[level - 1]
         changed = previous is None or previous.severity != severity
         if not changed and 0 <= now_ns - self.described_ns < REFRESH_NS:
             return None
-        content = describe() or _content(previous)
+        self.content = describe() or self.content
         self.described_ns = now_ns
         if previous is None:
             self.first_fired_ns = now_ns
@@ -109,10 +114,10 @@ class Watch:
             name=self.name,
             labels=self.labels,
             severity=severity,
-            summary=content[0],
+            summary=self.content[0],
             # A new severity is a new notification, and the start is what tells its delivery key from that of the old one.
             starts_ns=now_ns if previous is None or changed else previous.starts_ns,
-            annotations={**content[1], "first_fired_ns": str(self.first_fired_ns)},
+            annotations={**self.content[1], "first_fired_ns": str(self.first_fired_ns)},
         )
         return self.alert if changed else None
 
@@ -128,26 +133,14 @@ class Watch:
                 annotations={**self.alert.annotations, "stale": "true", "stale_reason": why},
             )
 
-    def end(self, now_ns: int, reason: str) -> Alert | None:
-        """End the alert whatever the numbers say; returns the notification, or ``None`` when nothing fires."""
-        previous = self.alert
-        for latch in self.latches:
-            latch.on = False
-            latch.hold()
-        return None if previous is None else self._resolve(previous, now_ns, None, reason)
-
-    def _resolve(self, previous: Alert, now_ns: int, content: Content | None, reason: str) -> Alert:
-        summary, annotations = content or _content(previous)
+    def _resolve(self, previous: Alert, now_ns: int, content: Content | None, ending: Ending) -> Alert:
+        summary, annotations = content or (f"Last known: {self.content[0]}", self.content[1])
+        reason, clause = ending
         self.alert = None
         return msgspec.structs.replace(
             previous,
-            summary=f"Resolved ({reason}). {summary}",
+            summary=f"Resolved: {clause}. {summary}",
             # After a jump back of the clock an alert would otherwise end before it began.
             ends_ns=max(now_ns, previous.starts_ns),
             annotations={**annotations, "first_fired_ns": str(self.first_fired_ns), "reason": reason},
         )
-
-
-def _content(alert: Alert | None) -> Content:
-    assert alert is not None, "an alert that begins has to be described"
-    return alert.summary, alert.annotations

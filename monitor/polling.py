@@ -76,7 +76,10 @@ class Pollster:
             if demand.venue != self._venue.name or now_ns - self._book_asked_ns.get(demand.symbol, 0) < BOOK_PAUSE_NS:
                 continue
             request = self._venue.book_snapshot(demand.symbol)
-            if request is not None and self._poller.submit(request, urgent=True):
+            if request is None:
+                continue
+            self._engine.expect_snapshot(demand)
+            if self._poller.submit(request, urgent=True):
                 self._book_asked_ns[demand.symbol] = now_ns
 
     def _ask_for_accounts(self, now_ns: int) -> None:

@@ -30,8 +30,8 @@ class LargeClusterNearSettings(BaseModel):
     """The alert clears below ``clear_ratio`` times the notional, or beyond ``within_ratio / clear_ratio``."""
     for_s: Seconds = 0.0
     """Seconds for which the condition has to last before it fires. Not zero means that the first liquidation may come first."""
-    clear_for_s: Seconds = 10.0
-    """Seconds for which the condition has to be over before the alert is resolved."""
+    clear_for_s: Seconds = 20.0
+    """Seconds for which the condition has to be over before the alert is resolved; hills that split come together again."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

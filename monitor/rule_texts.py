@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from monitor.hysteresis import Content
-from monitor.projection import BarrierPoint, Cascade, Cluster, MarketProjection, Provenance, UnstableGap
+from monitor.projection import BarrierPoint, Cascade, Cluster, MarketProjection, Provenance, Side, UnstableGap
 
 _KNOWN_HOW: dict[Provenance, str] = {
     "observed": "Observed positions",
@@ -78,16 +78,17 @@ def describe_cluster(cluster: Cluster, market: MarketProjection, distance_ratio:
     below_or_above = "below" if cluster.side == "long" else "above"
     near = f"{percent(distance_ratio)} {below_or_above}" if distance_ratio > 0.0 else "already at or past"
     sentences = [
-        f"{market.symbol} on {market.venue}: {usd(cluster.notional_usd)} of {cluster.side} positions ({cluster.accounts} accounts,"
-        f" the largest {percent(cluster.largest_account_share)}) have liquidation prices from {where}, the nearest {near}"
-        f" the reference price {plain(market.reference_price)}.",
+        f"{market.symbol} on {market.venue}: {usd(cluster.notional_usd)} of {cluster.side} positions ({_holders(cluster)}) have"
+        f" liquidation prices from {where}, the nearest {near} the reference price {plain(market.reference_price)}.",
         f"{_KNOWN_HOW[cluster.provenance]}{_coverage(cluster.provenance, market)}.",
     ]
     if barrier is not None:
         flow = "sales" if cluster.side == "long" else "purchases"
         sentences.append(
-            f"On the book as displayed, net {flow} of more than {_interval(barrier)} base units would reach it; a thinner book"
-            " needs less."
+            f"On the book as displayed, net {flow} of more than {_volume(barrier, market)} would reach it; a thinner book needs"
+            " less."
+            if barrier.volume_base > 0.0
+            else f"On the book as displayed, the smallest net {flow} would reach it."
         )
     return " ".join(sentences), {
         "notional_usd": number(cluster.notional_usd),
@@ -115,7 +116,7 @@ def describe_barrier(gap: UnstableGap, cascade: Cascade, market: MarketProjectio
         else "there was no net taker flow lately"
     )
     needed = (
-        f"net {selling} of about {plain(gap.barrier_base, 3)} base units ({typical})"
+        f"net {selling} of about {_worth(gap.barrier_base, market)}{plain(gap.barrier_base, 3)} base units ({typical})"
         if gap.barrier_base > 0.0
         else f"the smallest net {selling}"
     )
@@ -143,18 +144,19 @@ def describe_barrier(gap: UnstableGap, cascade: Cascade, market: MarketProjectio
 def describe_stale(market: MarketProjection, stale_s: float) -> Content:
     """Describe a market that is stale itself or has a stale feed, since ``stale_s`` seconds."""
     feeds = [feed for feed in market.feeds if feed.stale]
-    parts = [*market.stale_reasons]
+    told = {f"{feed.channel}: {feed.reason}" for feed in feeds}
+    parts = [reason for reason in market.stale_reasons if reason not in told]
     for feed in feeds:
         age = "never received" if feed.age_s is None else f"last message {duration(feed.age_s)} ago"
         parts.append(f"{feed.channel}: {f'{feed.reason}, ' if feed.reason else ''}{age}")
-    what = "the market is" if market.stale else "feeds are"
+    what = "the market has" if market.stale else "feeds have"
     consequence = (
         "Its numbers are not live and its other alerts are held as they were."
         if market.stale
         else "What does not depend on them is still live."
     )
     return (
-        f"{market.symbol} on {market.venue}: {what} stale for {duration(stale_s)} ({'; '.join(parts) or 'no reason given'})."
+        f"{market.symbol} on {market.venue}: {what} been stale for {duration(stale_s)} ({'; '.join(parts) or 'no reason given'})."
         f" {consequence}",
         {
             "stale_s": number(stale_s),
@@ -168,8 +170,8 @@ def describe_stale(market: MarketProjection, stale_s: float) -> Content:
 def describe_missing(venue: str, symbol: str, as_of_ns: int, stale_s: float) -> Content:
     """Describe a market that was there and is no longer part of the projection."""
     return (
-        f"{symbol} on {venue}: the market is missing from the projection for {duration(stale_s)}. Nothing is known of it and its"
-        " other alerts are held as they were.",
+        f"{symbol} on {venue}: the market has been missing from the projection for {duration(stale_s)}. Nothing is known of it"
+        " and its other alerts are held as they were.",
         {
             "stale_s": number(stale_s),
             "reasons": "missing from the projection",
@@ -189,10 +191,31 @@ def _coverage(provenance: Provenance, market: MarketProjection) -> str:
     )
 
 
-def _interval(point: BarrierPoint) -> str:
-    if point.lower_base == point.upper_base:
-        return plain(point.volume_base, 3)
-    return f"{plain(point.volume_base, 3)} (between {plain(point.lower_base, 3)} and {plain(point.upper_base, 3)})"
+def _holders(cluster: Cluster) -> str:
+    if cluster.accounts == 1:
+        return "1 account"
+    return f"{cluster.accounts} accounts, the largest {percent(cluster.largest_account_share)}"
+
+
+def seen_liquidated(side: Side, notional_usd: float, completeness: str) -> str:
+    """Return a clause about what was seen liquidated on this side of a market, and how much of it the feed shows."""
+    if completeness == "none" or notional_usd <= 0.0:
+        return ""
+    how = "" if completeness == "complete" else f", in a {completeness} view of them"
+    return f"; meanwhile {usd(notional_usd)} of {side} positions of this market were seen liquidated{how}"
+
+
+def _worth(volume_base: float, market: MarketProjection) -> str:
+    """Return what base units are worth at the reference price, for in front of them; nothing while that is unknown."""
+    price = market.reference_price
+    return "" if price is None else f"{usd(volume_base * price)}, "
+
+
+def _volume(point: BarrierPoint, market: MarketProjection) -> str:
+    bounds = (
+        "" if point.lower_base == point.upper_base else f" (between {plain(point.lower_base, 3)} and {plain(point.upper_base, 3)})"
+    )
+    return f"{_worth(point.volume_base, market)}{plain(point.volume_base, 3)} base units{bounds}"
 
 
 def _barrier_annotations(point: BarrierPoint | None) -> dict[str, str]:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from alerts.alert import Alert
-from monitor.hysteresis import Content, Watch
-from monitor.projection import Cascade, Cluster, MarketProjection, Projection, Side, UnstableGap
+from monitor.hysteresis import Content, Ending, Watch
+from monitor.projection import Cascade, Cluster, MarketProjection, Projection, UnstableGap
 from monitor.rule_settings import LargeClusterNearSettings, LowBarrierSettings, MarketRuleSettings, RuleSettings
-from monitor.rule_texts import describe_barrier, describe_cluster, describe_missing, describe_stale
+from monitor.rule_texts import describe_barrier, describe_cluster, describe_missing, describe_stale, seen_liquidated, usd
+from monitor.rule_tracks import Track, band, follow, liquidated_usd, match
 
 __all__ = ["RuleBook", "RuleSettings"]
 
@@ -30,41 +31,9 @@ MAX_MARKETS = 5_000
 MAX_CLUSTERS_PER_MARKET = 16
 MAX_WARNING_CLUSTERS_PER_MARKET = 12
 
-# Two bands belong to the same hill if they overlap after both ends moved out by this fraction of their price. Hills of a single
-# bucket would otherwise lose their identity when the mean moves to the next bucket (buckets are 0.1 % wide or less).
-MATCH_MARGIN_RATIO = 0.002
-
 # A cluster was "reached" if the price was at or past its edge no longer than this before it began to vanish. Liquidations follow
 # the trigger within seconds; positions that go a minute later went for another reason.
 REACHED_WITHIN_NS = 60 * 1_000_000_000
-
-
-@dataclass(slots=True, kw_only=True)
-class _Track:
-    """One hill that is followed from projection to projection."""
-
-    watch: Watch
-    side: Side
-    provenance: str
-    identity: str
-    price: float
-    low: float
-    high: float
-    touched_ns: int | None = None
-    """When the reference price was last at or past the edge that it meets first."""
-    vanishing_ns: int | None = None
-    """Since when the condition no longer holds."""
-
-    def overlaps(self, cluster: Cluster) -> bool:
-        low, high = _band(cluster)
-        margin = 1.0 + MATCH_MARGIN_RATIO
-        return low <= self.high * margin and self.low <= high * margin
-
-    def touch(self, price: float, now_ns: int) -> None:
-        """Note when the price is at or past the near edge; where nothing is left, there is nothing to reach."""
-        met = price <= self.high if self.side == "long" else price >= self.low
-        if met and self.vanishing_ns is None:
-            self.touched_ns = now_ns
 
 
 @dataclass(slots=True)
@@ -74,7 +43,7 @@ class _Market:
     settings: MarketRuleSettings
     stale: Watch
     barriers: dict[str, Watch]
-    tracks: list[_Track] = field(default_factory=list)
+    tracks: list[Track] = field(default_factory=list)
     stale_since_ns: int | None = None
 
     def watches(self) -> Iterator[Watch]:
@@ -150,10 +119,10 @@ class RuleBook:
         self, state: _Market, market: MarketProjection, settings: LargeClusterNearSettings, now_ns: int
     ) -> list[Alert]:
         assert market.reference_price is not None, "a market without a reference price is held"
-        matches, unmatched = _match(state.tracks, market.clusters)
+        matches, unmatched = match(state.tracks, market.clusters)
         changes: list[Alert] = []
         for track in state.tracks:
-            track.touch(market.reference_price, now_ns)
+            track.touch(market, now_ns)
             changes += _step_track(track, matches.get(track.identity), market, settings, now_ns)
         state.tracks = [track for track in state.tracks if not track.watch.idle]
         # The largest first, so that they find a place when there are too many.
@@ -165,7 +134,7 @@ class RuleBook:
             if len(state.tracks) >= (MAX_CLUSTERS_PER_MARKET if rises[1] else MAX_WARNING_CLUSTERS_PER_MARKET):
                 self.suppressed += 1
                 continue
-            track = _new_track(cluster, market, state.tracks)
+            track = follow(cluster, market, state.tracks)
             state.tracks.append(track)
             changes += _step_track(track, cluster, market, settings, now_ns)
         return changes
@@ -207,7 +176,7 @@ def _step_stale(state: _Market, now_ns: int, *, stale: bool, describe: Callable[
         for_s=(settings.for_s, settings.critical_for_s),
         clear_for_s=settings.clear_for_s,
         describe=lambda: describe(stale_s) if stale else None,
-        reason=lambda: "live again",
+        ending=lambda: ("live again", "live again"),
     )
     return [] if change is None else [change]
 
@@ -255,7 +224,7 @@ def _step_barrier(
         for_s=(settings.for_s, settings.for_s),
         clear_for_s=settings.clear_for_s,
         describe=lambda: None if gap is None else describe_barrier(gap, cascade, market, direction),
-        reason=lambda: "no unstable gap is left" if gap is None else "the barrier has risen",
+        ending=lambda: ("no gap", "no unstable gap is left") if gap is None else ("risen", "the barrier has risen"),
     )
     return [] if change is None else [change]
 
@@ -270,58 +239,6 @@ def _lowest_gap(cascade: Cascade, minimum_forced_ratio: float) -> UnstableGap | 
 
 
 # -- LargeClusterNear --------------------------------------------------------------------------------------------------------
-
-
-def _band(cluster: Cluster) -> tuple[float, float]:
-    return min(cluster.nearest_price, cluster.furthest_price), max(cluster.nearest_price, cluster.furthest_price)
-
-
-def _match(tracks: list[_Track], clusters: tuple[Cluster, ...]) -> tuple[dict[str, Cluster], list[Cluster]]:
-    """Recognise the hills that are already followed.
-
-    A hill is the same as long as its band overlaps that of the projection before; where several do, the nearest mean prices
-    belong together. So the identity outlives a drifting mean, and when a hill splits, the part with its centre keeps it.
-    """
-    if not tracks:
-        return {}, list(clusters)
-    pairs = sorted(
-        (abs(math.log(track.price / cluster.price)), track_index, cluster_index)
-        for track_index, track in enumerate(tracks)
-        for cluster_index, cluster in enumerate(clusters)
-        if track.side == cluster.side and track.provenance == cluster.provenance and track.overlaps(cluster)
-    )
-    matches: dict[str, Cluster] = {}
-    taken: set[int] = set()
-    for _, track_index, cluster_index in pairs:
-        identity = tracks[track_index].identity
-        if identity not in matches and cluster_index not in taken:
-            matches[identity] = clusters[cluster_index]
-            taken.add(cluster_index)
-    return matches, [cluster for index, cluster in enumerate(clusters) if index not in taken]
-
-
-def _new_track(cluster: Cluster, market: MarketProjection, tracks: list[_Track]) -> _Track:
-    """Begin to follow a hill under a name that no other has: its first mean price to three digits, and where needed a number."""
-    stem = f"{cluster.side}-{cluster.provenance}-{float(f'{cluster.price:.3g}'):g}"
-    names = {track.identity for track in tracks}
-    identity = next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, len(names) + 3))) if name not in names)
-    low, high = _band(cluster)
-    labels = {
-        "venue": market.venue,
-        "symbol": market.symbol,
-        "side": cluster.side,
-        "provenance": cluster.provenance,
-        "cluster": identity.removeprefix(f"{cluster.side}-{cluster.provenance}-"),
-    }
-    return _Track(
-        watch=Watch("LargeClusterNear", labels),
-        side=cluster.side,
-        provenance=cluster.provenance,
-        identity=identity,
-        price=cluster.price,
-        low=low,
-        high=high,
-    )
 
 
 def _nearest_distance_ratio(cluster: Cluster, reference_price: float) -> float:
@@ -344,7 +261,7 @@ def _cluster_conditions(
 
 
 def _step_track(
-    track: _Track, cluster: Cluster | None, market: MarketProjection, settings: LargeClusterNearSettings, now_ns: int
+    track: Track, cluster: Cluster | None, market: MarketProjection, settings: LargeClusterNearSettings, now_ns: int
 ) -> list[Alert]:
     assert market.reference_price is not None, "a market without a reference price is held"
     reference_price = market.reference_price
@@ -352,8 +269,8 @@ def _step_track(
     if cluster is not None:
         rises, holds = _cluster_conditions(cluster, reference_price, settings)
         track.price = cluster.price
-        track.low, track.high = _band(cluster)
-        track.touch(reference_price, now_ns)
+        track.low, track.high = band(cluster)
+        track.touch(market, now_ns)
     if holds[0]:
         track.vanishing_ns = None
     elif track.vanishing_ns is None or track.vanishing_ns > now_ns:
@@ -368,24 +285,27 @@ def _step_track(
         describe=lambda: (
             None if cluster is None else describe_cluster(cluster, market, _nearest_distance_ratio(cluster, reference_price))
         ),
-        reason=lambda: _reason(track, cluster, market, settings),
+        ending=lambda: _ending(track, cluster, market, settings),
     )
     return [] if change is None else [change]
 
 
-def _reason(track: _Track, cluster: Cluster | None, market: MarketProjection, settings: LargeClusterNearSettings) -> str:
-    """Say why a cluster alert ends: reached, merged, gone, shrunk or moved away."""
+def _ending(track: Track, cluster: Cluster | None, market: MarketProjection, settings: LargeClusterNearSettings) -> Ending:
+    """Say why a cluster alert ends: reached, merged, gone, shrunk or moved away; and what was liquidated meanwhile."""
+    seen = seen_liquidated(track.side, liquidated_usd(market, track.side) - track.liquidated_usd, market.liquidation_completeness)
     if (
         track.touched_ns is not None
         and track.vanishing_ns is not None
         and track.touched_ns >= track.vanishing_ns - REACHED_WITHIN_NS
     ):
-        return "reached"
+        return "reached", f"the price reached it{seen}"
     if cluster is None:
         into_another = any(
             other.side == track.side and other.provenance == track.provenance and track.overlaps(other) for other in market.clusters
         )
-        return "merged" if into_another else "gone"
+        return ("merged", "it is part of another cluster now") if into_another else ("gone", f"its positions are gone{seen}")
     assert market.reference_price is not None, "a market without a reference price is held"
     distance_ratio = _nearest_distance_ratio(cluster, market.reference_price)
-    return "moved away" if distance_ratio > settings.within_ratio / settings.clear_ratio else "shrunk"
+    if distance_ratio > settings.within_ratio / settings.clear_ratio:
+        return "moved away", "it is no longer near the price"
+    return "shrunk", f"it has shrunk below {usd(settings.clear_ratio * settings.notional_usd)}{seen}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import uvloop
 from connectors.frames import REST_CONNECTION, Frame, RestRequest, wrap_rest_response
 from connectors.importers import open_recording
 from connectors.playback import PlaybackBackend
-from connectors.recorded_rest import RecordedRest, exchange_of
+from connectors.recorded_rest import Exchange, RecordedRest, exchange_of
 from connectors.recording import RecordingError
 from connectors.registry import VENUES
 from connectors.serving import VenueServer
@@ -53,7 +52,7 @@ def run_playback(paths: list[Path], *, port: int, speed: str, sockets: int, venu
     try:
         found = survey(counting(open_recording(paths, venue), "reading"))
         backend = PlaybackBackend(
-            lambda: with_market_list(open_recording(paths, venue), found),
+            lambda: as_a_daemon_needs_it(open_recording(paths, venue), found),
             found.venue,
             "max" if speed == "max" else float(speed),
             start_when=sockets,
@@ -84,10 +83,8 @@ def survey(frames: Iterator[Frame]) -> Survey:
         if venue is None or frame.payload is None:
             continue
         if frame.connection == REST_CONNECTION:
-            # What is damaged inside of a frame will not be served either.
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                if (exchange := exchange_of(frame)) is not None:
-                    rest.learn(exchange)
+            if (exchange := _exchange(frame)) is not None:
+                rest.learn(exchange)
             continue
         _, _, name = (venue.channel_key(frame.payload) or "").partition(":")
         # A stream of all symbols is none of them, and neither is an account.
@@ -107,27 +104,62 @@ def survey(frames: Iterator[Frame]) -> Survey:
     return Survey(name, tuple(symbols), count, missing)
 
 
-def with_market_list(frames: Iterator[Frame], found: Survey) -> Iterator[Frame]:
-    """Put a list of the recorded symbols before the frames of Binance where other programs recorded none.
+def as_a_daemon_needs_it(frames: Iterator[Frame], found: Survey) -> Iterator[Frame]:
+    """Make up for what other programs record differently from this one; its own recordings pass unchanged.
 
-    A daemon asks for it before it subscribes. The list says which symbols there are and nothing of their sizes and steps.
+    * A daemon asks for the list of markets before it subscribes. Where Binance's was not recorded, one of the recorded symbols
+      comes first; it says which symbols there are and nothing of their sizes and steps.
+    * A daemon asks for the snapshot of a book when the first change of it has arrived. A snapshot that was recorded before any
+      change follows the first one, or each would wait for the other.
     """
-    is_needed = any(request.path == MARKET_LIST_PATH for request in found.missing)
+    channel_key = VENUES[found.venue].channel_key
+    lacks_list = any(request.path == MARKET_LIST_PATH for request in found.missing)
+    streamed: set[str] = set()
+    early: dict[str, Frame] = {}
     for frame in frames:
-        if is_needed:
-            is_needed = False
-            markets = [
-                {
-                    "symbol": symbol,
-                    "status": "TRADING",
-                    "quoteAsset": next((quote for quote in DOLLARS if symbol.endswith(quote)), ""),
-                    "filters": [],
-                }
-                for symbol in found.symbols
-            ]
-            payload = wrap_rest_response(RestRequest("GET", MARKET_LIST_PATH), msgspec.json.encode({"symbols": markets}))
-            yield Frame(frame.venue, REST_CONNECTION, frame.received_ns, payload)
+        if lacks_list:
+            lacks_list = False
+            yield _market_list(frame, found.symbols)
+        if frame.connection == REST_CONNECTION:
+            symbol = _snapshot_symbol(frame)
+            if symbol is not None and symbol not in streamed:
+                early[symbol] = frame
+                continue
         yield frame
+        if frame.payload is not None and len(streamed) < len(found.symbols):
+            kind, _, symbol = (channel_key(frame.payload) or "").partition(":")
+            if kind == "depth" and symbol not in streamed:
+                streamed.add(symbol)
+                if (snapshot := early.pop(symbol, None)) is not None:
+                    yield msgspec.structs.replace(snapshot, received_ns=frame.received_ns)
+    yield from early.values()
+
+
+def _market_list(first: Frame, symbols: tuple[str, ...]) -> Frame:
+    markets = [
+        {
+            "symbol": symbol,
+            "status": "TRADING",
+            "quoteAsset": next((quote for quote in DOLLARS if symbol.endswith(quote)), ""),
+            "filters": [],
+        }
+        for symbol in symbols
+    ]
+    payload = wrap_rest_response(RestRequest("GET", MARKET_LIST_PATH), msgspec.json.encode({"symbols": markets}))
+    return Frame(first.venue, REST_CONNECTION, first.received_ns, payload)
+
+
+def _snapshot_symbol(frame: Frame) -> str | None:
+    exchange = _exchange(frame)
+    return exchange.book_symbol if exchange is not None else None
+
+
+def _exchange(frame: Frame) -> Exchange | None:
+    """Return what a REST frame holds; what is damaged inside of it will not be served either."""
+    try:
+        return exchange_of(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 async def _serve(backend: PlaybackBackend, found: Survey, port: int, sockets: int) -> int:

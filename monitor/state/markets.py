@@ -17,7 +17,8 @@ from connectors.events import (
     Quote,
     Trade,
 )
-from monitor.state.book import LayeredBook, SequencedBook
+from monitor.state.book import SequencedBook
+from monitor.state.book_layers import LayeredBook
 
 NS_PER_MINUTE = 60_000_000_000
 FLOW_MINUTES = 30

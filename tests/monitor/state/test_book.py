@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from connectors.events import BookDelta, BookSnapshot, Level, Quote
 from monitor.state import book as book_module
-from monitor.state.book import LayeredBook, SequencedBook
+from monitor.state import book_layers
+from monitor.state.book import SequencedBook
+from monitor.state.book_layers import LayeredBook
 
 ORIGIN = {"venue": "binance", "connection": "public", "received_ns": 1}
 
@@ -69,6 +71,32 @@ def test_a_snapshot_older_than_the_gap_does_not_heal_it() -> None:
     book.apply_delta(delta(120, 130, 119))
     assert not book.apply_snapshot(snapshot(110, [(99.0, 1.0)], [(101.0, 1.0)]))
     assert book.state == "waiting"
+
+
+def test_a_living_book_whose_price_leaves_its_snapshot_wants_a_new_one_and_lives_on_meanwhile() -> None:
+    book = SequencedBook()
+    book.apply_snapshot(
+        snapshot(100, [(float(price), 1.0) for price in range(80, 100)], [(float(price), 1.0) for price in range(101, 121)])
+    )
+    book.apply_delta(delta(95, 105, 94))
+    assert not book.wants_snapshot
+    book.apply_delta(delta(106, 110, 105, [(float(price), 0.0) for price in range(88, 100)], []))
+    assert book.wants_snapshot
+    book.expect_snapshot()
+    book.apply_delta(delta(111, 120, 110, [(87.5, 2.0)], []))
+    book.apply_delta(delta(121, 130, 120, [(87.6, 3.0)], []))
+    assert book.apply_snapshot(
+        snapshot(115, [(float(price), 1.0) for price in range(60, 88)], [(float(price), 1.0) for price in range(101, 130)])
+    )
+    assert (book.state, book.last_id, book.best_bid) == ("live", 130, 87.6)
+    assert book.depth().bid_reach == 60.0
+    assert not book.wants_snapshot
+
+
+def test_a_snapshot_that_does_not_join_leaves_a_living_book_alone() -> None:
+    book = synced()
+    assert book.apply_snapshot(snapshot(50, [(1.0, 1.0)], [(2.0, 1.0)]))
+    assert (book.state, book.best_bid, book.last_id) == ("live", 99.5, 105)
 
 
 def test_a_duplicate_delta_changes_nothing() -> None:
@@ -243,6 +271,6 @@ def test_layers_that_fell_silent_expire() -> None:
 
 
 def test_bucket_widths_change_on_the_right_side_of_a_power_of_ten() -> None:
-    widths = book_module.bucket_width(np.array([-100_000.0, 100_000.0, -99_000.0, 101_000.0]), 2)
+    widths = book_layers.bucket_width(np.array([-100_000.0, 100_000.0, -99_000.0, 101_000.0]), 2)
     assert widths.tolist() == pytest.approx([10_000.0, 1_000.0, 1_000.0, 10_000.0])
     assert math.isfinite(widths.sum())
