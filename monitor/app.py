@@ -44,10 +44,10 @@ BATCH_FRAMES = 500
 THREAD_LEGS = 20_000
 """Above this many positions a sweep takes longer than the event loop should wait (some 0.5 ms) and runs in the worker thread."""
 
-STATUS_EVERY_S = 1.0
-IDLE_EVERY_S = 1.0
-"""Without any change the state is projected this often, so that ages grow and silence shows."""
+SPACING_S = 0.02
+"""Least time between the starts of two evaluations. How often a single market is looked at is configured and up to the engine."""
 
+STATUS_EVERY_S = 1.0
 DRAIN_S = 5.0
 """How long notifications may take to leave when the daemon stops."""
 
@@ -217,12 +217,12 @@ class Daemon:
     # ---------------------------------------------------------------------------------------------------- outputs
 
     async def _project_changes(self) -> None:
-        """Project when something changed, as often as the interval allows, and now and then when nothing did."""
+        """Project when something is due, and look now and then when nothing arrives."""
         loop = asyncio.get_running_loop()
         interval_s = self.config.projection.interval_ms / 1e3
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_EVERY_S):
+                async with asyncio.timeout(interval_s):
                     await self._changed.wait()
             self._changed.clear()
             started_s = loop.time()
@@ -230,7 +230,7 @@ class Daemon:
             if self.engine.due(now_ns):
                 self._publish(await self._evaluate(now_ns))
                 self._compute_s = loop.time() - started_s
-            await asyncio.sleep(max(0.0, started_s + interval_s - loop.time()))
+            await asyncio.sleep(max(0.0, started_s + SPACING_S - loop.time()))
 
     async def _evaluate(self, now_ns: int) -> Projection:
         legs = self.engine.accounts.leg_count

@@ -61,12 +61,12 @@ class Gap(NamedTuple):
     forced: float
 
 
-class LandingPoint(NamedTuple):
-    """Where an exogenous volume ends; a level index of -1 means that nothing is reached."""
+class Landings(NamedTuple):
+    """Where exogenous volumes end, arrays of one entry per volume; a level index of -1 means that nothing is reached."""
 
-    level: int
-    forced: float
-    unabsorbed: float
+    level: NDArray[np.int64]
+    forced: Array
+    unabsorbed: Array
 
 
 def forced_volume(prices: Array, trigger_prices: Array, trigger_sizes: Array, backlog: float = 0.0) -> Array:
@@ -80,7 +80,7 @@ def forced_volume(prices: Array, trigger_prices: Array, trigger_sizes: Array, ba
     """
     cumulative = np.concatenate(([0.0], np.cumsum(trigger_sizes)))
     # Triggers fire at a touch (T >= p), hence the right side of equal prices in the ascending mirror image.
-    return backlog + cumulative[np.searchsorted(-trigger_prices, -prices, side="right")]
+    return backlog + cumulative[(-trigger_prices).searchsorted(-prices, side="right")]
 
 
 def solve(levels: Levels, trigger_prices: Array, trigger_sizes: Array, backlog: float = 0.0) -> BarrierCurve:
@@ -116,26 +116,30 @@ def solve(levels: Levels, trigger_prices: Array, trigger_sizes: Array, backlog: 
     return BarrierCurve(levels.far, depth_above, forced_far, required, barrier, lower, upper, total, backlog)
 
 
-def land(curve: BarrierCurve, volume: float, *, at_touch: bool) -> LandingPoint:
-    """Return where an exogenous ``volume`` ends.
+def land(curve: BarrierCurve, volumes: Array, *, at_touch: bool) -> Landings:
+    """Return where exogenous ``volumes`` end.
 
     Args:
         curve: the solved side.
-        volume: V >= 0 in base units, on top of the backlog.
+        volumes: V >= 0 in base units, on top of the backlog.
         at_touch: the reference price is the best quote (level k counts as soon as it *is* the touch, ``V >= V*``); otherwise the
             last trade (level k must have traded, ``V > V*``).
     """
-    level = int(np.searchsorted(curve.barrier, volume, side="right" if at_touch else "left")) - 1
-    forced = float(curve.forced[level]) if level >= 0 else curve.backlog
-    return LandingPoint(level, forced, max(0.0, volume + forced - curve.depth_total))
+    level = curve.barrier.searchsorted(volumes, side="right" if at_touch else "left") - 1
+    # Index -1 takes the last entry, which is what is out before any level has printed.
+    forced = np.append(curve.forced, curve.backlog)[level]
+    return Landings(level, forced, np.maximum(0.0, volumes + forced - curve.depth_total))
 
 
 def gaps(curve: BarrierCurve) -> list[Gap]:
     """List the runs of two or more levels that share one barrier: the price falls through them on forced orders alone."""
     if curve.barrier.size < 2:
         return []
-    firsts = np.flatnonzero(np.concatenate(([True], np.diff(curve.barrier) > 0.0)))
-    lasts = np.concatenate((firsts[1:] - 1, [curve.barrier.size - 1]))
+    rises = np.flatnonzero(curve.barrier[1:] > curve.barrier[:-1])
+    if rises.size == curve.barrier.size - 1:
+        return []
+    firsts = np.concatenate(([0], rises + 1))
+    lasts = np.concatenate((rises, [curve.barrier.size - 1]))
     result = []
     for first, last in zip(firsts[lasts > firsts].tolist(), lasts[lasts > firsts].tolist(), strict=True):
         before = float(curve.forced[first - 1]) if first else curve.backlog

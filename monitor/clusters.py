@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.margin import Array, Indices
-from monitor.triggers import Sweep
+from monitor.margin import Array
+from monitor.triggers import Legs, Sweep
 
 SMOOTHING_BUCKETS = 4
 """Half-width of the triangular smoothing window: with buckets of 10 basis points, legs within about 40 belong together."""
@@ -60,12 +60,14 @@ class NearLegs(NamedTuple):
 
 
 class TriggerMap(NamedTuple):
-    """The histogram of all markets: ``cents`` and ``counts`` of shape (markets, 2, buckets); ``first_bucket`` per market.
+    """The histogram of the chosen markets: ``cents`` and ``counts`` of shape (C, 2, buckets); ``first_bucket`` of shape (C,).
 
-    ``backlog_base`` of shape (markets, 2) is the size of legs whose account is under water already.
+    ``markets`` of shape (C,) are the market indices, ascending; ``backlog_base`` of shape (C, 2) is the size of legs whose account
+    is under water already.
     """
 
     grid: Grid
+    markets: NDArray[np.int64]
     first_bucket: NDArray[np.int64]
     cents: Array
     counts: NDArray[np.int64]
@@ -73,47 +75,57 @@ class TriggerMap(NamedTuple):
     backlog_base: Array
 
 
-def map_triggers(market: Indices, size: Array, swept: Sweep, prices: Array, grid: Grid) -> TriggerMap:
-    """Count the triggers of all legs.
+def map_triggers(legs: Legs, swept: Sweep, prices: Array, grid: Grid, markets: NDArray[np.int64] | None = None) -> TriggerMap:
+    """Count the triggers of the legs in some markets.
 
     Args:
-        market: shape (N,), market index per leg.
-        size: shape (N,), signed.
-        swept: trigger prices and shocks of the same legs.
+        legs: all positions.
+        swept: their trigger prices and shocks.
         prices: shape (M,), reference prices, NaN where unknown.
         grid: the buckets.
+        markets: the market indices to look at, ascending; all M by default.
     """
-    count = prices.size
-    columns = 2 * grid.reach + 1
-    known = np.where(np.isfinite(prices), prices, 1.0)
-    first_bucket = grid.bucket(known) - grid.reach
+    chosen = np.arange(prices.size) if markets is None else markets
+    count, columns = chosen.size, 2 * grid.reach + 1
+    reference = prices[chosen]
+    first_bucket = grid.bucket(np.where(np.isfinite(reference), reference, 1.0)) - grid.reach
     # A long leg is triggered by a fall: its shock is negative while its account is above water.
-    outward = np.copysign(swept.shock, swept.shock * size)
+    outward = np.copysign(swept.shock, swept.shock * legs.size)
     reach_ratio = 1.0 - math.exp(-grid.reach * grid.width)
     with np.errstate(invalid="ignore"):
-        leg = np.flatnonzero((outward < 0.0) & (outward >= -reach_ratio))
-        under = np.flatnonzero(outward >= 0.0)
-    near_market, near_price, near_size = market[leg], swept.trigger_price[leg], size[leg]
-    row = near_market * np.int64(2) + (near_size < 0.0)
-    key = row * columns + (grid.bucket(near_price) - first_bucket[near_market])
-    cents = np.rint(np.abs(near_size) * near_price * CENTS)
+        wanted = outward >= -reach_ratio
+        if count < prices.size:
+            is_chosen = np.zeros(prices.size, dtype=np.bool_)
+            is_chosen[chosen] = True
+            wanted &= is_chosen[legs.market]
+        leg = np.flatnonzero(wanted)
+    place = np.zeros(prices.size, dtype=np.int64)
+    place[chosen] = np.arange(count)
+    size = legs.size[leg]
+    row = place[legs.market[leg]] * 2 + (size < 0.0)
+    ahead = outward[leg] < 0.0
+    backlog = np.bincount(row[~ahead], weights=np.abs(size[~ahead]), minlength=count * 2)
+    leg, row, size = leg[ahead], row[ahead], size[ahead]
+    price = swept.trigger_price[leg]
+    key = row * columns + (grid.bucket(price) - first_bucket[row // 2])
+    cents = np.rint(np.abs(size) * price * CENTS)
     histogram = np.bincount(key, weights=cents, minlength=count * 2 * columns)
     counts = np.bincount(key, minlength=count * 2 * columns)
-    backlog = np.bincount(market[under] * np.int64(2) + (size[under] < 0.0), weights=np.abs(size[under]), minlength=count * 2)
     return TriggerMap(
         grid,
+        chosen,
         first_bucket,
         np.asarray(histogram, dtype=np.float64).reshape(count, 2, columns),
         counts.reshape(count, 2, columns),
-        NearLegs(key, near_price, near_size, cents),
+        NearLegs(key, price, size, cents),
         np.asarray(backlog, dtype=np.float64).reshape(count, 2),
     )
 
 
 class Hills(NamedTuple):
-    """Clusters of all markets as parallel arrays of shape (C,), ordered by market, side and price."""
+    """Clusters as parallel arrays, ordered by market, side and price; ``place`` is the market's row in the histogram."""
 
-    market: NDArray[np.int64]
+    place: NDArray[np.int64]
     side: NDArray[np.int64]
     price: Array
     notional_usd: Array
@@ -177,10 +189,10 @@ def find_hills(triggers: TriggerMap, *, per_side: int, min_share: float = 0.0) -
     largest = np.zeros(kept.size)
     np.maximum.at(largest, leg_slot, leg_cents)
     weighted = np.bincount(leg_slot, weights=leg_cents * triggers.near.price[inside], minlength=kept.size)
-    market = row[kept] // 2
-    first = triggers.first_bucket[market]
+    place = row[kept] // 2
+    first = triggers.first_bucket[place]
     return Hills(
-        market,
+        place,
         row[kept] % 2,
         weighted / total[kept],
         total[kept] / CENTS,

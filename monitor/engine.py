@@ -106,6 +106,7 @@ class Engine:
         self._watched = {venue: set(symbols) for venue, symbols in settings.symbols.items()}
         self._tiers_by_market: list[tuple[MarginTier, ...]] = []
         self._tiers: TierTable = build_tier_table([])
+        self._interval_ns = settings.projection.interval_ms * 1_000_000
         self._grid = make_grid(settings.projection.bucket_ratio, settings.projection.max_distance_ratio)
         self._sequence = 0
         self._last: dict[int, MarketProjection] = {}
@@ -289,11 +290,15 @@ class Engine:
 
     def due(self, now_ns: int) -> bool:
         """Tell whether an evaluation at ``now_ns`` would say anything new."""
-        return any(
-            market.changed or (last := self._last.get(market.index)) is None or now_ns - last.as_of_ns >= REFRESH_NS
-            for market in self._order
-            if market.symbol in self._watched.get(market.venue, ())
-        )
+        return any(self._is_due(market, now_ns) for market in self._order if market.symbol in self._watched.get(market.venue, ()))
+
+    def _is_due(self, market: Market, now_ns: int) -> bool:
+        """A new price is worth an evaluation at once, other changes as often as configured, the mere passage of time rarely."""
+        last = self._last.get(market.index)
+        if last is None or market.repriced:
+            return True
+        age_ns = now_ns - last.as_of_ns
+        return age_ns >= REFRESH_NS or (market.changed and age_ns >= self._interval_ns)
 
     def project(self, now_ns: int) -> Projection:
         """Evaluate everything at ``now_ns``, in place."""
@@ -315,15 +320,15 @@ class Engine:
             if market.symbol not in self._watched.get(market.venue, ()):
                 self._set_unwatched_price(market, prices, now_ns)
                 continue
-            last = self._last.get(market.index)
-            if market.changed or last is None or now_ns - last.as_of_ns >= REFRESH_NS:
+            if self._is_due(market, now_ns):
                 market.flow.advance(now_ns)
                 simulated = market.venue in self.settings.simulated_venues
                 item = market_input(market, now_ns, self.settings.staleness, "simulated" if simulated else "observed")
                 inputs.append(item)
                 price = item.reference_price
-                market.changed = False
+                market.changed = market.repriced = False
             else:
+                last = self._last[market.index]
                 unchanged.append(last)
                 price = last.reference_price
             prices[market.index] = np.nan if price is None else price
@@ -395,7 +400,7 @@ class Engine:
         return [
             BookDemand(market.venue, market.symbol)
             for market in self._order
-            if isinstance(market.book, SequencedBook) and market.book.wants_snapshot
+            if isinstance(market.book, SequencedBook) and market.book.wants_snapshot()
         ]
 
     def expect_snapshot(self, demand: BookDemand) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal, NamedTuple
 
@@ -34,7 +35,7 @@ CLUSTERS_PER_SIDE = 20
 GAPS_MAX = 20
 """Published per direction, the largest by released volume: a curve of a few hundred levels has no more that matter."""
 
-SURVIVAL_MOVES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
+SURVIVAL_MOVES = np.array((0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2))
 """Moves at which the survival ratio is published, as far as the book reaches."""
 
 
@@ -105,14 +106,12 @@ class Evaluation(NamedTuple):
 def evaluate(inputs: Inputs, workspace: Workspace | None = None) -> Evaluation:
     """Sweep all accounts and project the markets that changed; the others are passed on as they were."""
     swept = sweep(inputs.legs, inputs.cash_usd, inputs.prices, inputs.tiers, workspace)
-    triggers = map_triggers(inputs.legs.market, inputs.legs.size, swept, inputs.prices, inputs.grid)
+    chosen = np.array([market.market for market in inputs.markets], dtype=np.int64)
+    triggers = map_triggers(inputs.legs, swept, inputs.prices, inputs.grid, chosen)
     hills = find_hills(triggers, per_side=CLUSTERS_PER_SIDE, min_share=inputs.settings.cluster_min_share)
     totals = inputs.totals if inputs.totals is not None else sum_positions(inputs, swept)
-    by_market = _split(hills, inputs.prices.size)
-    reach = _ReachTriggers(triggers, inputs.markets)
-    projected = [
-        _project_market(market, inputs, triggers, hills, by_market[market.market], reach, totals) for market in inputs.markets
-    ]
+    view = _View(inputs, triggers, hills, totals)
+    projected = [_project_market(view, place, market) for place, market in enumerate(inputs.markets)]
     markets = sorted((*projected, *inputs.unchanged), key=lambda market: (market.venue, market.symbol))
     return Evaluation(Projection(inputs.now_ns, inputs.sequence, tuple(markets), inputs.venues), swept, totals)
 
@@ -149,54 +148,56 @@ def sum_positions(inputs: Inputs, swept: Sweep) -> Totals:
     )
 
 
-def _split(hills: Hills, markets: int) -> list[slice]:
-    """Return, per market index, where its hills stand (they are ordered by market)."""
-    ends = np.searchsorted(hills.market, np.arange(markets + 1), side="left").tolist()
-    return [slice(ends[index], ends[index + 1]) for index in range(markets)]
+class _View:
+    """What the projections of single markets share; ``place`` is a market's position among those that are projected."""
 
-
-class _ReachTriggers:
-    """Triggers ahead that lie within reach of the books, sorted by bucket: the rest of them is never sorted."""
-
-    def __init__(self, triggers: TriggerMap, markets: tuple[MarketInput, ...]) -> None:
+    def __init__(self, inputs: Inputs, triggers: TriggerMap, hills: Hills, totals: Totals) -> None:
+        self.inputs = inputs
+        self.triggers = triggers
+        self.hills = hills
+        self.totals = totals
+        ends = hills.place.searchsorted(np.arange(len(inputs.markets) + 1)).tolist()
+        self.hills_of = [slice(start, end) for start, end in itertools.pairwise(ends)]
         self._columns = triggers.cents.shape[2]
-        self._grid = triggers.grid
-        self._first = triggers.first_bucket
-        # By row (market and side): the span of flattened buckets within reach; empty where there is no book.
-        rows = triggers.cents.shape[0] * 2
+        # By row (market and side): the span of flattened buckets within reach of the book; empty where there is no book.
+        rows = len(inputs.markets) * 2
         self._low, self._high = np.full(rows, 1, dtype=np.int64), np.zeros(rows, dtype=np.int64)
-        for market in markets:
+        for place, market in enumerate(inputs.markets):
             if market.depth is not None:
-                self._span(market.market * 2, market.depth.bid_reach)
-                self._span(market.market * 2 + 1, market.depth.ask_reach)
-        row = triggers.near.key // self._columns
-        inside = np.flatnonzero((triggers.near.key >= self._low[row]) & (triggers.near.key <= self._high[row]))
-        inside = inside[np.argsort(triggers.near.key[inside], kind="stable")]
-        self._keys = triggers.near.key[inside]
-        self._price, self._size = triggers.near.price[inside], np.abs(triggers.near.size[inside])
+                self._span(place * 2, market.depth.bid_reach)
+                self._span(place * 2 + 1, market.depth.ask_reach)
+        # Only triggers within reach are sorted.
+        near = triggers.near
+        row = near.key // self._columns
+        inside = np.flatnonzero((near.key >= self._low[row]) & (near.key <= self._high[row]))
+        inside = inside[np.argsort(near.key[inside], kind="stable")]
+        self._keys, self._price, self._size = near.key[inside], near.price[inside], np.abs(near.size[inside])
 
     def _span(self, row: int, reach_price: float | None) -> None:
         if reach_price is None:
             return
         # One bucket more than the reach: rounding in the logarithm must not lose a trigger at its very end.
-        bucket = math.floor(math.log(reach_price) / self._grid.width) - int(self._first[row // 2])
+        bucket = math.floor(math.log(reach_price) / self.triggers.grid.width) - int(self.triggers.first_bucket[row // 2])
         low, high = (bucket - 1, self._columns - 1) if row % 2 == 0 else (0, bucket + 1)
         self._low[row] = row * self._columns + max(low, 0)
         self._high[row] = row * self._columns + min(high, self._columns - 1)
 
-    def within(self, market: int, side: int) -> tuple[Array, Array]:
+    def triggers_within(self, place: int, side: int) -> tuple[Array, Array]:
         """Return (trigger prices, sizes) of one side ahead of the reference and up to the reach, nearest first."""
-        row = market * 2 + side
-        start, end = np.searchsorted(self._keys, [self._low[row], self._high[row] + 1]).tolist()
+        row = place * 2 + side
+        start, end = self._keys.searchsorted([self._low[row], self._high[row] + 1]).tolist()
         price, size = self._price[start:end], self._size[start:end]
         nearest_first = np.argsort(-price if side == 0 else price, kind="stable")
         return price[nearest_first], size[nearest_first]
 
+    def grid_end(self, place: int, side: int) -> float:
+        """Return the price beyond which triggers of one side are not looked at."""
+        first = self.triggers.first_bucket[place]
+        return float(self.triggers.grid.edge(first if side == 0 else first + self._columns))
 
-def _project_market(  # noqa: PLR0917
-    market: MarketInput, inputs: Inputs, triggers: TriggerMap, hills: Hills, mine: slice, reach: _ReachTriggers, totals: Totals
-) -> MarketProjection:
-    index = market.market
+
+def _project_market(view: _View, place: int, market: MarketInput) -> MarketProjection:
+    inputs, totals, index = view.inputs, view.totals, market.market
     reference = market.reference_price
     long_base, short_base = totals.observed_base[index].tolist()
     accounts, lost = int(totals.accounts_live[index]), int(totals.accounts_lost[index])
@@ -205,16 +206,14 @@ def _project_market(  # noqa: PLR0917
         # With most of them gone, what is left would look like a market without clusters.
         stale_reasons += (f"accounts: {lost} of {lost + accounts} known here wait to be polled again",)
     interest = market.open_interest_base
-    settings = inputs.settings
     down = up = None
     if reference is not None and market.depth is not None:
-        volumes = [notional / reference for notional in settings.exogenous_notional_usd]
+        volumes = [notional / reference for notional in inputs.settings.exogenous_notional_usd]
         if market.typical_flow_base:
-            volumes += [multiple * market.typical_flow_base for multiple in settings.exogenous_flow_multiples]
-        volumes.sort()
-        backlog_long, backlog_short = triggers.backlog_base[index].tolist()
-        down = _project_side(market, 0, volumes, backlog_long, reach, settings.barrier_levels_max)
-        up = _project_side(market, 1, volumes, backlog_short, reach, settings.barrier_levels_max)
+            volumes += [multiple * market.typical_flow_base for multiple in inputs.settings.exogenous_flow_multiples]
+        exogenous = np.array(sorted(volumes))
+        down = _project_side(view, place, market, 0, exogenous)
+        up = _project_side(view, place, market, 1, exogenous)
     return MarketProjection(
         as_of_ns=inputs.now_ns,
         venue=market.venue,
@@ -238,8 +237,8 @@ def _project_market(  # noqa: PLR0917
         accounts_excluded=int(totals.accounts_excluded[index]),
         oldest_account_age_s=float(totals.oldest_age_s[index]) if accounts else None,
         median_account_age_s=float(totals.median_age_s[index]) if accounts else None,
-        clusters=_clusters(market, hills, mine) if reference is not None else (),
-        histogram=_histogram(triggers, index) if reference is not None else None,
+        clusters=_clusters(market, view.hills, view.hills_of[place]) if reference is not None else (),
+        histogram=_histogram(view.triggers, place) if reference is not None else None,
         cascade_down=down,
         cascade_up=up,
         typical_flow_base=market.typical_flow_base,
@@ -276,87 +275,86 @@ def _clusters(market: MarketInput, hills: Hills, mine: slice) -> tuple[Cluster, 
     )
 
 
-def _histogram(triggers: TriggerMap, index: int) -> Histogram:
-    cents = triggers.cents[index]
+def _histogram(triggers: TriggerMap, place: int) -> Histogram:
+    cents = triggers.cents[place]
     filled = np.flatnonzero(cents.any(axis=0))
     grid = triggers.grid
-    centre = grid.edge(triggers.first_bucket[index] + filled) * math.exp(grid.width / 2.0)
+    centre = grid.edge(triggers.first_bucket[place] + filled) * math.exp(grid.width / 2.0)
     return Histogram(
         math.expm1(grid.width), centre.tolist(), (cents[0, filled] / 100.0).tolist(), (cents[1, filled] / 100.0).tolist()
     )
 
 
-def _project_side(  # noqa: PLR0917
-    market: MarketInput, side: int, volumes: list[float], backlog: float, reach: _ReachTriggers, points_max: int
-) -> Cascade:
+def _project_side(view: _View, place: int, market: MarketInput, side: int, volumes: Array) -> Cascade:
     """Solve one direction (side 0 falls through the bids) and pick what is published of the curve."""
     assert market.depth is not None
-    levels, reach_price = (market.depth.bids, market.depth.bid_reach) if side == 0 else (market.depth.asks, market.depth.ask_reach)
     sign = 1.0 if side == 0 else -1.0
-    price, size = reach.within(market.market, side)
+    levels = market.depth.bids if side == 0 else market.depth.asks
     if side:
         levels = solver.Levels(-levels.near, -levels.far, levels.size)
+    # Beyond the grid triggers are not known, and a book without them would look safer than it is.
+    count = int((-levels.far).searchsorted(-sign * view.grid_end(place, side), side="right"))
+    levels = solver.Levels(levels.near[:count], levels.far[:count], levels.size[:count])
+    price, size = view.triggers_within(place, side)
+    backlog = float(view.triggers.backlog_base[place, side])
     curve = solver.solve(levels, sign * price, size, backlog)
-    found = sorted(solver.gaps(curve), key=lambda gap: -gap.forced)[:GAPS_MAX]
-    landing = tuple(_landing(curve, sign, volume) for volume in volumes)
-    survival: tuple[SurvivalPoint, ...] = ()
-    last_ratio = None
-    if curve.barrier.size and volumes:
-        ratio = solver.survival_ratios(curve, volumes[-1])
-        survival = _survival_points(market, curve, ratio, sign, volumes[-1])
-        last_ratio = _finite(float(ratio[-1]))
-    picked = _pick(curve, points_max)
-    columns = (sign * curve.price, curve.barrier, curve.lower, curve.upper)
+    survival = _survival(market, curve, sign, float(volumes[-1])) if volumes.size else ()
+    largest = sorted(solver.gaps(curve), key=lambda gap: -gap.forced)[:GAPS_MAX]
+    level_price = (sign * curve.price).tolist()
     return Cascade(
-        barrier=tuple(
-            BarrierPoint(*values) for values in zip(*(np.maximum(column[picked], 0.0).tolist() for column in columns), strict=True)
-        ),
+        barrier=_barrier(curve, sign, view.inputs.settings.barrier_levels_max),
         gaps=tuple(
-            UnstableGap(
-                sign * float(curve.price[gap.first]), sign * float(curve.price[gap.last]), max(gap.barrier, 0.0), gap.forced
-            )
-            for gap in sorted(found, key=lambda gap: gap.first)
+            UnstableGap(level_price[gap.first], level_price[gap.last], max(gap.barrier, 0.0), gap.forced)
+            for gap in sorted(largest, key=lambda gap: gap.first)
         ),
-        landing=landing,
+        landing=_landings(curve, level_price, volumes),
         survival=survival,
-        survival_ratio=last_ratio,
+        survival_ratio=survival[-1].survival_ratio if survival else None,
         depth_base=curve.depth_total,
         forced_in_reach_base=float(curve.forced[-1]) - backlog if curve.forced.size else 0.0,
         backlog_base=backlog,
-        reach_price=reach_price,
+        reach_price=level_price[-1] if level_price else None,
     )
 
 
-def _landing(curve: solver.BarrierCurve, sign: float, volume: float) -> Landing:
-    last = solver.land(curve, volume, at_touch=False)
-    touch = solver.land(curve, volume, at_touch=True)
-    return Landing(
-        exogenous_base=volume,
-        last_trade_price=sign * float(curve.price[last.level]) if last.level >= 0 else None,
-        best_quote_price=sign * float(curve.price[touch.level]) if touch.level >= 0 else None,
-        forced_base=last.forced,
-        unabsorbed_base=last.unabsorbed,
-        book_exhausted=last.unabsorbed > 0.0,
+def _barrier(curve: solver.BarrierCurve, sign: float, points_max: int) -> tuple[BarrierPoint, ...]:
+    """Return the curve at ``points_max`` levels at most; what the backlog alone reaches needs no volume, not a negative one."""
+    picked = _pick(curve, points_max)
+    volumes = np.maximum(np.stack((curve.barrier[picked], curve.lower[picked], curve.upper[picked])), 0.0).tolist()
+    return tuple(map(BarrierPoint, (sign * curve.price[picked]).tolist(), *volumes))
+
+
+def _landings(curve: solver.BarrierCurve, level_price: list[float], volumes: Array) -> tuple[Landing, ...]:
+    last = solver.land(curve, volumes, at_touch=False)
+    touch = solver.land(curve, volumes, at_touch=True)
+    columns = (volumes, last.level, touch.level, last.forced, last.unabsorbed)
+    return tuple(
+        Landing(
+            exogenous_base=volume,
+            last_trade_price=level_price[last_level] if last_level >= 0 else None,
+            best_quote_price=level_price[touch_level] if touch_level >= 0 else None,
+            forced_base=forced,
+            unabsorbed_base=unabsorbed,
+            book_exhausted=unabsorbed > 0.0,
+        )
+        for volume, last_level, touch_level, forced, unabsorbed in zip(*(column.tolist() for column in columns), strict=True)
     )
 
 
-def _survival_points(
-    market: MarketInput, curve: solver.BarrierCurve, ratio: Array, sign: float, volume: float
-) -> tuple[SurvivalPoint, ...]:
-    """Return the ratio at round moves from the reference, each at the first level at or beyond it, while the book reaches."""
+def _survival(market: MarketInput, curve: solver.BarrierCurve, sign: float, volume: float) -> tuple[SurvivalPoint, ...]:
+    """Return the ratio at round moves from the reference, each at the first level at or beyond it, and at the end of the book."""
     assert market.reference_price is not None
-    points = []
-    for move in SURVIVAL_MOVES:
-        target = market.reference_price * (1.0 - sign * move)
-        level = int(np.searchsorted(-curve.price, -sign * target, side="left"))
-        if level >= curve.price.size:
-            break
-        points.append(SurvivalPoint(sign * float(curve.price[level]), volume, _finite(float(ratio[level]))))
-    return tuple(points)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    if not curve.price.size:
+        return ()
+    ratio = solver.survival_ratios(curve, volume)
+    targets = market.reference_price * (1.0 - sign * SURVIVAL_MOVES)
+    levels = (-curve.price).searchsorted(-sign * targets)
+    # Several moves may end at the same level of a coarse book.
+    levels = np.unique(np.append(levels[levels < curve.price.size], curve.price.size - 1))
+    return tuple(
+        SurvivalPoint(price, volume, value if math.isfinite(value) else None)
+        for price, value in zip((sign * curve.price[levels]).tolist(), ratio[levels].tolist(), strict=True)
+    )
 
 
 def _pick(curve: solver.BarrierCurve, points_max: int) -> NDArray[np.int64]:
@@ -365,4 +363,4 @@ def _pick(curve: solver.BarrierCurve, points_max: int) -> NDArray[np.int64]:
     if count <= points_max:
         return np.arange(count)
     targets = np.linspace(curve.price[0], curve.price[-1], points_max)
-    return np.unique(np.minimum(np.searchsorted(-curve.price, -targets, side="left"), count - 1))
+    return np.unique(np.minimum((-curve.price).searchsorted(-targets), count - 1))

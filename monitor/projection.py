@@ -15,7 +15,7 @@ Provenance = Literal["observed", "estimated", "simulated"]
 Side = Literal["long", "short"]
 
 
-class Cluster(msgspec.Struct, frozen=True):
+class Cluster(msgspec.Struct, frozen=True, gc=False):
     """One hill of liquidation prices, from valley to valley of the trigger histogram (long positions die on a fall).
 
     ``price`` is the mean trigger price weighted by notional, ``distance_ratio`` its signed distance from the reference price,
@@ -42,7 +42,7 @@ class Histogram(msgspec.Struct, frozen=True):
     short_usd: list[float]
 
 
-class BarrierPoint(msgspec.Struct, frozen=True):
+class BarrierPoint(msgspec.Struct, frozen=True, gc=False):
     """Exogenous volume above which ``price`` prints; the truth lies within [lower, upper] (equal in the exact form)."""
 
     price: float
@@ -51,7 +51,7 @@ class BarrierPoint(msgspec.Struct, frozen=True):
     upper_base: float
 
 
-class UnstableGap(msgspec.Struct, frozen=True):
+class UnstableGap(msgspec.Struct, frozen=True, gc=False):
     """Once ``from_price`` prints, forced orders alone carry the price to ``to_price``, releasing ``forced_base``."""
 
     from_price: float
@@ -60,7 +60,7 @@ class UnstableGap(msgspec.Struct, frozen=True):
     forced_base: float
 
 
-class Landing(msgspec.Struct, frozen=True):
+class Landing(msgspec.Struct, frozen=True, gc=False):
     """Where an exogenous volume ends up under both reference rules; prices are ``None`` where nothing trades.
 
     ``book_exhausted`` says that the flow is larger than the book: the true landing is somewhere beyond.
@@ -74,7 +74,7 @@ class Landing(msgspec.Struct, frozen=True):
     book_exhausted: bool
 
 
-class SurvivalPoint(msgspec.Struct, frozen=True):
+class SurvivalPoint(msgspec.Struct, frozen=True, gc=False):
     """``price`` is reached by ``exogenous_base`` if less than ``survival_ratio`` of the displayed depth is really there.
 
     ``None`` means: reached however deep the book is (it is the touch).
@@ -88,8 +88,9 @@ class SurvivalPoint(msgspec.Struct, frozen=True):
 class Cascade(msgspec.Struct, frozen=True):
     """One direction of one market: what it takes, and how far it runs (models.md 2 and 3.5).
 
-    The book ends at ``reach_price``; ``backlog_base`` is forced volume that is already triggered. ``survival_ratio`` is that
-    of the end of the book for the largest configured exogenous volume; the curve is in ``survival``.
+    The displayed book ends at ``reach_price`` (or is cut there because liquidations are not looked for beyond); ``backlog_base`` is
+    forced volume that is already triggered. ``survival_ratio`` is that of the end of the book for the largest configured exogenous
+    volume; the curve is in ``survival``.
     """
 
     barrier: tuple[BarrierPoint, ...]
@@ -103,7 +104,7 @@ class Cascade(msgspec.Struct, frozen=True):
     reach_price: float | None
 
 
-class FeedState(msgspec.Struct, frozen=True):
+class FeedState(msgspec.Struct, frozen=True, gc=False):
     """One channel of one market: how old its last message is and whether it can be relied on."""
 
     channel: str

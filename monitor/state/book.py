@@ -108,7 +108,6 @@ class SequencedBook:
         self._keeping = False
         self.state = "waiting"
 
-    @property
     def wants_snapshot(self) -> bool:
         """Tell whether the book is unusable without a new snapshot, or soon will be because the price left most of the old one."""
         if self.state == "waiting":

@@ -115,6 +115,7 @@ class Market:
         "mark_price",
         "open_interest_base",
         "quote",
+        "repriced",
         "symbol",
         "venue",
     )
@@ -140,6 +141,9 @@ class Market:
             "open_interest": Feed(),
         }
         self.changed = True
+        """Anything that a projection shows has changed since the last one."""
+        self.repriced = True
+        """The price that margin is computed at has changed, or it or the book can no longer be relied on."""
         self._watermark_ns = -1
         self._watermark_ids: set[int] = set()
         self._fills_seen: set[tuple[int, str | None]] = set()
@@ -179,6 +183,7 @@ class Market:
         if book.apply_delta(event):
             return True
         feed.broken = "sequence gap"
+        self.repriced = True
         return False
 
     def apply_quote(self, event: Quote) -> None:
@@ -191,6 +196,7 @@ class Market:
     def apply_mark(self, event: MarkPrice) -> None:
         """Take over the mark price and what came with it."""
         self._heard("mark", event.connection, event.received_ns).broken = ""
+        self.repriced = self.repriced or event.mark_price != self.mark_price
         self.mark_price = event.mark_price
         if event.index_price is not None:
             self.index_price = event.index_price
@@ -253,7 +259,8 @@ class Market:
                     self.book.reset()
                 elif channel == "trades":
                     self.flow.interrupt()
-        self.changed = self.changed or bool(hit)
+        if hit:
+            self.changed = self.repriced = True
         return hit
 
     def break_book(self, reason: str) -> None:
@@ -261,4 +268,4 @@ class Market:
         self.feeds["book"].broken = reason
         if self.book is not None:
             self.book.reset()
-        self.changed = True
+        self.changed = self.repriced = True

@@ -53,7 +53,7 @@ class HistoryColumns(msgspec.Struct, frozen=True):
     ``price`` is the last reference price of the sample and ``low``/``high`` its extremes, ``null`` while unknown or stale. The
     liquidated totals are what was added since the sample before. Heat row ``r`` covers prices from ``exp(r * row_log_width)`` to
     ``exp((r + 1) * row_log_width)``; ``long_usd[i][k]`` is the forced notional of long positions in row ``first_row[i] + k``.
-    ``first_row`` is ``null`` where no heat is known.
+    ``first_row`` is ``null`` where no heat is known. ``begins_second`` is that of the oldest sample that is kept.
     """
 
     second: list[int]
@@ -67,6 +67,7 @@ class HistoryColumns(msgspec.Struct, frozen=True):
     first_row: list[int | None]
     long_usd: list[list[int]]
     short_usd: list[list[int]]
+    begins_second: int | None
 
 
 class Ring:
@@ -85,6 +86,12 @@ class Ring:
         self._rows[self._next] = sample[0]
         self._next = (self._next + 1) % len(self._rows)
         self._size = min(self._size + 1, len(self._rows))
+
+    def first_second(self) -> int | None:
+        """Return the time of the oldest sample."""
+        if not self._size:
+            return None
+        return int(self._rows["second"][self._next if self._size == len(self._rows) else 0])
 
     def ordered(self) -> Samples:
         """Return a copy of the samples, oldest first."""
@@ -201,6 +208,7 @@ class MarketHistory:
             first_row=[row if has else None for row, has in zip(samples["first_row"].tolist(), known.tolist(), strict=True)],
             long_usd=[row[0] for row in rows],
             short_usd=[row[1] for row in rows],
+            begins_second=self._coarse.first_second(),
         )
 
 

@@ -136,7 +136,9 @@ class Hub:
             subscriber.wake.set()
 
     def publish_alerts(self, changes: list[Alert], firing: tuple[Alert, ...]) -> None:
-        """Take the alerts that began, changed or ended, and all that fire now."""
+        """Take the alerts that began, changed or ended, and all that fire now, with their present numbers."""
+        if not changes and firing == self.firing:
+            return
         self.firing = firing
         self.recent.extendleft(changes)
         for subscriber in self._subscribers:

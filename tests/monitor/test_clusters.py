@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.clusters import SMOOTHING_BUCKETS, TriggerMap, find_hills, make_grid, map_triggers, smooth
-from monitor.triggers import Sweep
+from monitor.margin import Array, Indices
+from monitor.triggers import Legs, Sweep
 
 GRID = make_grid(0.001, 0.25)
 PRICES = np.array([100.0, 2_000.0])
@@ -24,7 +25,11 @@ def trigger_map(legs: list[Leg], prices: np.ndarray[tuple[int], np.dtype[np.floa
     size = np.array([leg[1] for leg in legs])
     trigger = np.array([leg[2] for leg in legs])
     swept = Sweep(np.zeros(1), trigger, trigger / prices[market] - 1.0 if len(legs) else np.empty(0))
-    return map_triggers(market, size, swept, prices, GRID)
+    return map_triggers(positions(market, size), swept, prices, GRID)
+
+
+def positions(market: Indices, size: Array) -> Legs:
+    return Legs(np.zeros(market.size, dtype=np.int32), market, size, size, size)
 
 
 legs_strategy = st.lists(
@@ -66,7 +71,7 @@ def test_every_leg_ahead_within_reach_is_in_exactly_one_hill(legs: list[Leg]) ->
 def test_a_hill_describes_its_own_legs(legs: list[Leg]) -> None:
     hills = find_hills(trigger_map(legs), per_side=1_000)
     for index in range(hills.price.size):
-        market, side = int(hills.market[index]), int(hills.side[index])
+        market, side = int(hills.place[index]), int(hills.side[index])
         low, high = float(hills.low_price[index]), float(hills.high_price[index])
         mine = [
             leg
@@ -115,9 +120,24 @@ def test_an_unknown_price_leaves_its_market_empty() -> None:
     prices = np.array([np.nan, 2_000.0])
     market = np.array([0, 1], dtype=np.int32)
     swept = Sweep(np.zeros(1), np.array([np.nan, 1_900.0]), np.array([np.nan, -0.05]))
-    triggers = map_triggers(market, np.array([1.0, 1.0]), swept, prices, GRID)
+    triggers = map_triggers(positions(market, np.array([1.0, 1.0])), swept, prices, GRID)
     assert triggers.cents[0].sum() == 0.0
     assert triggers.cents[1].sum() == 190_000.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(legs_strategy)
+def test_looking_at_one_market_gives_its_part_of_the_whole(legs: list[Leg]) -> None:
+    market = np.array([leg[0] for leg in legs], dtype=np.int32)
+    trigger = np.array([leg[2] for leg in legs])
+    swept = Sweep(np.zeros(1), trigger, trigger / PRICES[market] - 1.0 if legs else np.empty(0))
+    whole = trigger_map(legs)
+    part = map_triggers(positions(market, np.array([leg[1] for leg in legs])), swept, PRICES, GRID, np.array([1]))
+    assert (part.cents[0] == whole.cents[1]).all()
+    assert (part.counts[0] == whole.counts[1]).all()
+    assert part.backlog_base[0] == pytest.approx(whole.backlog_base[1])
+    of_market = find_hills(whole, per_side=100).place == 1
+    assert find_hills(part, per_side=100).price.tolist() == find_hills(whole, per_side=100).price[of_market].tolist()
 
 
 def test_no_legs_no_hills() -> None:

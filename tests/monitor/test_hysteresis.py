@@ -69,7 +69,7 @@ def test_notifications_alternate_and_tell_the_present_severity(levels: list[int]
             for_s=(for_s, for_s),
             clear_for_s=clear_for_s,
             describe=lambda level=level: (f"level {level}", {}),  # type: ignore[misc]
-            reason=lambda: "over",
+            ending=lambda: ("over", "it is over"),
         )
         if change is not None:
             keys.append(change.delivery_key)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from monitor.projection import FeedState
+from monitor.projection import BarrierPoint, FeedState
 from monitor.rule_texts import (
     cluster_barrier,
     describe_barrier,
@@ -67,8 +67,8 @@ def test_a_cluster_is_described_in_full() -> None:
         "BTC on hyperliquid: $12.4M of long positions (37 accounts, the largest 22 %) have liquidation prices from"
         " 59,000 to 58,000, the nearest 1.7 % below the reference price 60,000."
         " Observed positions cover 34 % of open interest, the oldest account read 4 min ago."
-        " On the book as displayed, net sales of more than 210 (between 189 and 231) base units would reach it; a thinner book"
-        " needs less."
+        " On the book as displayed, net sales of more than $12.6M, 210 base units (between 189 and 231) would reach it; a thinner"
+        " book needs less."
     )
     assert annotations["notional_usd"] == "12400000"
     assert annotations["barrier_base"] == "210"
@@ -96,6 +96,16 @@ def test_a_cluster_that_the_price_has_met_has_no_negative_distance_in_its_text()
     assert "the nearest already at or past the reference price" in describe_cluster(cluster(), market(), -0.002)[0]
 
 
+def test_a_cluster_of_one_account_is_described_as_such() -> None:
+    one = msgspec.structs.replace(cluster(), accounts=1, largest_account_share=1.0)
+    assert "of long positions (1 account) have liquidation prices" in describe_cluster(one, market(), 0.01)[0]
+
+
+def test_a_book_that_already_trades_at_a_cluster_needs_no_number() -> None:
+    there = market(cascade_down=msgspec.structs.replace(cascade(), barrier=(BarrierPoint(58_900.0, 0.0, 0.0, 0.0),)))
+    assert describe_cluster(cluster(), there, 0.01)[0].endswith(" On the book as displayed, the smallest net sales would reach it.")
+
+
 def test_the_barrier_of_a_cluster_is_that_of_the_first_level_that_sets_it_off() -> None:
     falling = market()
     for edge, price in [(59_500.0, 59_400.0), (59_400.0, 59_400.0), (59_399.0, 58_900.0), (58_200.0, 58_200.0)]:
@@ -114,8 +124,8 @@ def test_a_barrier_is_described_as_a_state_and_with_its_reserves() -> None:
     solved = cascade(barrier_base=120.0)
     summary, annotations = describe_barrier(solved.gaps[0], solved, market(), "down")
     assert summary == (
-        "BTC on hyperliquid: on the book as displayed, net selling of about 120 base units (1.2 typical minutes of net taker flow,"
-        " 100 each) would start a fall from 59,400 that feeds itself, with 90 base units of forced selling. Observed positions"
+        "BTC on hyperliquid: on the book as displayed, net selling of about $7.2M, 120 base units (1.2 typical minutes of net taker"
+        " flow, 100 each) would start a fall from 59,400 that feeds itself, with 90 base units of forced selling. Observed positions"
         " cover 34 % of open interest, the oldest account read 4 min ago; positions that are not seen and a thinner book make it"
         " easier."
         " This is the present state, not a forecast."
@@ -137,7 +147,7 @@ def test_a_barrier_of_nothing_is_described_without_numbers_that_make_no_sense() 
 def test_a_stale_market_is_described_with_reasons_and_ages() -> None:
     summary, annotations = describe_stale(stale(market()), 61.0)
     assert summary == (
-        "BTC on hyperliquid: the market is stale for 61 s (book: silent; book: silent, last message 45 s ago)."
+        "BTC on hyperliquid: the market has been stale for 61 s (book: silent, last message 45 s ago)."
         " Its numbers are not live and its other alerts are held as they were."
     )
     assert annotations["stale_feeds"] == "book"
@@ -146,10 +156,10 @@ def test_a_stale_market_is_described_with_reasons_and_ages() -> None:
 
 def test_a_feed_that_never_came_is_described() -> None:
     summary, _ = describe_stale(market(feeds=(FeedState("trades", None, stale=True, reason=""),)), 61.0)
-    assert "feeds are stale for 61 s (trades: never received)" in summary
+    assert "feeds have been stale for 61 s (trades: never received)" in summary
 
 
 def test_a_missing_market_is_described() -> None:
     summary, annotations = describe_missing("hyperliquid", "BTC", START_NS, 120.0)
-    assert "missing from the projection for 2 min" in summary
+    assert "has been missing from the projection for 2 min" in summary
     assert annotations["stale_s"] == "120"

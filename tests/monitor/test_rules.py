@@ -182,7 +182,7 @@ def test_a_cluster_is_told_before_its_first_liquidation_and_its_end_afterwards_e
     assert begin[0] < liquidated_at < end[0]
     assert end[1].starts_ns == begin[1].starts_ns
     assert end[1].ends_ns == at_s(end[0])
-    assert end[1].summary.startswith("Resolved (reached). ")
+    assert end[1].summary.startswith("Resolved: the price reached it. Last known: BTC on hyperliquid: ")
     assert rules.firing() == ()
 
 
@@ -195,6 +195,38 @@ def test_a_price_that_comes_after_the_cluster_has_gone_does_not_make_it_reached(
     live = market([cluster(notional_usd=20e6)])
     late = market(reference_price=58_500.0)
     assert told(run(rules, [live, market(), market(), late, late, late, late])) == [(0, "warning"), (6, "gone")]
+
+
+def test_a_book_wholly_past_the_edge_makes_it_reached_before_the_slower_mark_tells() -> None:
+    """Liquidations follow the exchange's own mark at once, and what we know of it is a second or three behind."""
+    live = market([cluster(notional_usd=20e6)])
+    for ask, expected in ((58_990.0, "reached"), (59_010.0, "gone")):
+        fallen = market([cluster(notional_usd=20e6)], best_bid=58_900.0, best_ask=ask)
+        after = market(best_bid=58_900.0, best_ask=ask)
+        assert told(run(book(), [live, fallen, after])) == [(0, "warning"), (2, expected)]
+    shorts = market([cluster(61_500.0, 20e6, side="short")])
+    risen = market([cluster(61_500.0, 20e6, side="short")], best_bid=61_010.0, best_ask=61_020.0)
+    assert told(run(book(), [shorts, risen, market()])) == [(0, "warning"), (2, "reached")]
+
+
+def test_what_was_liquidated_while_it_fired_is_told_with_the_completeness_of_the_feed() -> None:
+    before = market([cluster(notional_usd=20e6)], liquidated_long_usd=5e6)
+    touched = market([cluster(notional_usd=20e6)], reference_price=58_950.0, liquidated_long_usd=5e6)
+    for completeness, expected in (
+        ("partial", "; meanwhile $8.1M of long positions of this market were seen liquidated, in a partial view of them."),
+        ("complete", "; meanwhile $8.1M of long positions of this market were seen liquidated."),
+        ("none", "."),
+    ):
+        after = market(liquidated_long_usd=13.1e6, liquidated_short_usd=99e6, liquidation_completeness=completeness)
+        (_, end) = run(book(), [before, touched, after])[-1]
+        assert end.summary.startswith(f"Resolved: the price reached it{expected} Last known: ")
+
+
+def test_numbers_from_before_a_gap_are_told_at_the_end_without_its_words() -> None:
+    live = market([cluster(notional_usd=20e6)])
+    (_, end) = run(book(), [live, stale(live), market()])[-1]
+    assert end.summary.startswith("Resolved: its positions are gone. Last known: BTC on hyperliquid: $20M ")
+    assert "Not live" not in end.summary
 
 
 def test_a_touch_long_ago_does_not_make_it_reached() -> None:
@@ -266,8 +298,8 @@ def with_barriers(*barriers: float | None) -> list[MarketProjection]:
         ([100.0], [(0, "critical")]),
         ([0.0], [(0, "critical")]),
         ([300.0, 375.0, 301.0, 374.0], [(0, "warning")]),
-        ([300.0, 376.0], [(0, "warning"), (1, "the barrier has risen")]),
-        ([300.0, None], [(0, "warning"), (1, "no unstable gap is left")]),
+        ([300.0, 376.0], [(0, "warning"), (1, "risen")]),
+        ([300.0, None], [(0, "warning"), (1, "no gap")]),
         ([90.0, 125.0, 126.0, 90.0], [(0, "critical"), (2, "warning"), (3, "critical")]),
         ([299.0, 301.0] * 10, [(0, "warning")]),
         ([374.0, 376.0] * 10, []),
@@ -324,7 +356,7 @@ def test_staleness_is_told_after_its_time_gets_critical_and_ends() -> None:
     changes = run(rules, [stale(market())] * 310 + [market()] * 10)
     assert told(changes) == [(30, "warning"), (300, "critical"), (315, "live again")]
     assert {change.name for _, change in changes} == {"StaleFeed"}
-    assert "stale for 30 s (book: silent; book: silent, last message 45 s ago)" in changes[0][1].summary
+    assert "stale for 30 s (book: silent, last message 45 s ago)" in changes[0][1].summary
     assert changes[1][1].annotations["stale_s"] == "300"
 
 

@@ -1,7 +1,7 @@
 // The barrier curve: how much has to be sold (left of the price) or bought (right of it) before a price prints.
 
 import { byId, setAttribute, setText } from "./dom.js";
-import { amount, axisAmount, decimal, priceDecimals, signedPercent } from "./format.js";
+import { amount, axisAmount, baseName, decimal, priceDecimals, signedPercent, typicalFlow } from "./format.js";
 import { cssColour, onThemeChange } from "./heat.js";
 
 const FONT = '11px system-ui, "DejaVu Sans", sans-serif';
@@ -34,6 +34,7 @@ export class BarrierChart {
     const note = byId("barrier-note");
     if (!market || (!down.length && !up.length)) {
       setText(note, "unknown: needs a book and known accounts");
+      setText(byId("flow-note"), "");
       setAttribute(this.host, "aria-label", "Barrier unknown");
       return;
     }
@@ -98,6 +99,10 @@ export class BarrierChart {
     ctx.save();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     ctx.lineWidth = ratio;
+    ctx.fillStyle = cssColour("--muted");
+    ctx.textBaseline = "top";
+    ctx.textAlign = "left";
+    ctx.fillText(`${baseName(market)} to sell (left) or to buy (right)`, bbox.left + 6 * ratio, bbox.top + 4 * ratio);
     const x = plot.valToPos(market.reference_price, "x", true);
     if (x >= bbox.left && x <= bbox.left + bbox.width) {
       ctx.strokeStyle = ctx.fillStyle = cssColour("--strong");
@@ -106,18 +111,18 @@ export class BarrierChart {
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
     }
-    if (market.typical_flow_base !== null) {
-      const y = plot.valToPos(market.typical_flow_base, "y", true);
-      ctx.strokeStyle = ctx.fillStyle = cssColour("--flow");
-      if (y >= bbox.top) {
-        ctx.setLineDash([5 * ratio, 4 * ratio]);
-        ctx.beginPath();
-        ctx.moveTo(bbox.left, y);
-        ctx.lineTo(bbox.left + bbox.width, y);
-        ctx.stroke();
-      }
+    const y = market.typical_flow_base === null ? -Infinity : plot.valToPos(market.typical_flow_base, "y", true);
+    if (y >= bbox.top) {
+      ctx.strokeStyle = cssColour("--flow");
+      ctx.setLineDash([5 * ratio, 4 * ratio]);
+      ctx.beginPath();
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+      ctx.stroke();
     }
     ctx.restore();
+    const off = market.typical_flow_base !== null && y < bbox.top ? ", above this chart" : "";
+    setText(byId("flow-note"), `(${typicalFlow(market).text}${off})`);
   }
 
   read(plot) {
@@ -136,5 +141,3 @@ export class BarrierChart {
     setText(note, point ? `${where}: ${fall ? "sell" : "buy"} ${amount(point.volume_base).text} ${baseName(market)} (${amount(point.lower_base).text} to ${amount(point.upper_base).text})` : `${where}: beyond the displayed book`);
   }
 }
-
-export const baseName = (market) => market.symbol.split(":").at(-1).split(/[-/_]/)[0];

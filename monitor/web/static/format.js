@@ -1,4 +1,4 @@
-// Numbers as text. Unknown is a word, never a zero. Every function returns {text, value}: the text for people, the number it stands for.
+// Numbers as text. Unknown is a word, never a zero. {text, value} is the text for people and the number it stands for.
 
 const UNKNOWN = Object.freeze({ text: "unknown", value: null });
 const known = (value) => typeof value === "number" && Number.isFinite(value);
@@ -48,7 +48,9 @@ export function percent(value, digits = 1) {
 
 export function signedPercent(value, digits = 2) {
   if (!known(value)) return UNKNOWN;
-  return { text: `${value > 0 ? "+" : value < 0 ? "−" : ""}${decimal(Math.abs(value) * 100, digits)} %`, value };
+  const text = decimal(Math.abs(value) * 100, digits);
+  const sign = Number(text.replaceAll(",", "")) === 0 ? "" : value > 0 ? "+" : "−";
+  return { text: `${sign}${text} %`, value };
 }
 
 export function count(value) {
@@ -75,4 +77,18 @@ export function clock(seconds, withSeconds = true) {
 export function stamp(ns) {
   if (!known(ns)) return "unknown";
   return new Date(ns / 1e6).toISOString().replace("T", " ").slice(0, 19);
+}
+
+// The base asset as a name for volumes: of xyz:TSLA, BTC-USD or BTCUSDT it is TSLA and BTC.
+export function baseName(market) {
+  const name = market.symbol.split(":").at(-1).split(/[-/_]/)[0];
+  return name.replace(/(?<=.)(USDT|USDC|FDUSD|BUSD|USD)$/, "");
+}
+
+// A median of few minutes says little, so it says of how much of its window it is.
+export function typicalFlow(market) {
+  const covered = market.flow_window_covered_ratio;
+  if (market.typical_flow_base === null) return { text: "unknown", value: null };
+  const text = `${amount(market.typical_flow_base).text} ${baseName(market)} (${percent(covered, 0).text})`;
+  return { text, value: market.typical_flow_base, state: covered < 0.5 ? "warn" : undefined };
 }

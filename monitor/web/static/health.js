@@ -52,38 +52,47 @@ export function showReadinessUnknown() {
 }
 
 export function showAlerts(alerts) {
-  fill(byId("firing"), alerts.firing, "nothing fires");
-  fill(byId("recent"), alerts.recent.slice(0, 50), "nothing has changed since the start");
-  setText(byId("alerts-note"), alerts.firing.length ? `${alerts.firing.length} firing` : "");
+  fillAlerts(byId("firing"), alerts.firing, "nothing fires");
+  fillAlerts(byId("recent"), alerts.recent.slice(0, 50), "nothing has changed since the start");
+  setText(byId("alerts-note"), alerts.firing.length ? `${alerts.firing.length} firing` : "none firing");
 }
 
-function fill(list, alerts, empty) {
+// One line for each, which opens to the whole text; what fires is open from the start.
+function fillAlerts(list, alerts, empty) {
   while (list.children.length > Math.max(1, alerts.length)) list.lastElementChild.remove();
   if (!alerts.length) {
     const item = list.children[0] ?? list.appendChild(document.createElement("li"));
-    item.replaceChildren();
     item.className = "unknown";
-    for (const name of ["data-severity", "data-resolved"]) setAttribute(item, name, null);
+    for (const name of ["data-severity", "data-resolved", "data-key"]) setAttribute(item, name, null);
     setText(item, empty);
     return;
   }
-  alerts.forEach((alert, index) => {
-    const item = list.children[index] ?? list.appendChild(document.createElement("li"));
+  alerts.forEach((alert, index) => fillAlert(list.children[index] ?? list.appendChild(document.createElement("li")), alert, list.id === "firing"));
+}
+
+function fillAlert(item, alert, open) {
+  const resolved = alert.ends_ns !== null;
+  const key = `${alert.fingerprint}-${alert.starts_ns}-${resolved}`;
+  if (item.getAttribute("data-key") !== key) {
+    const details = document.createElement("details");
+    const head = document.createElement("summary");
+    head.append(document.createElement("time"), " ", document.createElement("strong"), " ", document.createElement("span"));
+    details.append(head, document.createElement("p"));
+    details.open = open;
     item.className = "";
-    const resolved = alert.ends_ns !== null;
-    setAttribute(item, "data-severity", alert.severity);
-    setAttribute(item, "data-resolved", resolved);
-    const when = resolved ? `${format.stamp(alert.ends_ns)} ended` : `since ${format.stamp(alert.starts_ns)}`;
-    if (item.children.length !== 2) {
-      const head = document.createElement("strong");
-      const tail = document.createElement("span");
-      tail.className = "when";
-      item.replaceChildren(head, document.createTextNode(""), tail);
-    }
-    setText(item.children[0], `${alert.severity} ${alert.name}`);
-    setText(item.childNodes[1], ` ${alert.summary} `);
-    setText(item.children[1], `(${when} UTC)`);
-  });
+    item.replaceChildren(details);
+    setAttribute(item, "data-key", key);
+  }
+  setAttribute(item, "data-severity", alert.severity);
+  setAttribute(item, "data-resolved", resolved);
+  const [time, state, what] = item.querySelector("summary").children;
+  const at = resolved ? alert.ends_ns : alert.starts_ns;
+  setText(time, format.stamp(at).slice(11));
+  setAttribute(time, "title", `${format.stamp(at)} UTC`);
+  setText(state, resolved ? `resolved (${alert.annotations.reason ?? "over"})` : alert.severity);
+  const { venue, provenance, symbol, ...rest } = alert.labels;
+  setText(what, `${alert.name} ${[symbol, ...Object.keys(rest).sort().reverse().map((label) => rest[label])].filter(Boolean).join(" ")}`);
+  setText(item.querySelector("p"), alert.summary);
 }
 
 export function showOverview(markets, selected) {

@@ -10,7 +10,10 @@ import { PriceChart } from "./pricechart.js";
 import { SILENCE_MS, Stream } from "./stream.js";
 import { installTooltips } from "./terms.js";
 
-const state = { name: null, market: null, heardAt: 0, markets: [], window: 1_800, awaiting: null };
+// Seconds that the chart can show. Until the reader picks one, it is the smallest that holds what there is.
+const WINDOWS = [...document.querySelectorAll("#windows input")].map((input) => Number(input.value));
+
+const state = { name: null, market: null, heardAt: 0, markets: [], window: WINDOWS[0], chosen: false, awaiting: null };
 const charts = { price: new PriceChart(), barrier: new BarrierChart() };
 installTooltips();
 
@@ -35,7 +38,7 @@ const handlers = {
     if (`${message.venue}/${message.symbol}` !== state.name) return;
     // Samples that come while the past is being fetched are in the answer or follow it; keep them in order.
     if (state.awaiting) state.awaiting.push(message.samples);
-    else charts.price.add(message.samples);
+    else if (!fit(message.samples)) charts.price.add(message.samples);
   },
   gone(message) {
     if (`${message.venue}/${message.symbol}` !== state.name || !state.market) return;
@@ -48,6 +51,9 @@ const handlers = {
 
 function showMarket() {
   const market = state.market;
+  showTrust();
+  // Nobody looks: what is drawn now would be drawn anew on return.
+  if (document.hidden) return;
   showHeadline(market, 0);
   showClusters(market);
   showCascade(market);
@@ -55,8 +61,14 @@ function showMarket() {
   showFeeds(market, 0);
   charts.price.setPrice(market.stale ? null : market.reference_price);
   charts.barrier.show(market);
-  showTrust();
 }
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  showLink();
+  charts.price.draw();
+  if (state.market) showMarket();
+});
 
 // The three ways in which numbers can be less than live, each said in words.
 function showTrust() {
@@ -129,7 +141,22 @@ function select(name) {
   showNothing(name);
   showTrust();
   stream.subscribe([name]);
-  loadHistory();
+  setWindow(state.chosen ? state.window : WINDOWS[0]);
+}
+
+// Unless the reader picked a span, take the smallest that holds the history; tells whether that is another than before.
+function fit(samples) {
+  const kept = samples.begins_second === null || !samples.second.length ? 0 : samples.second.at(-1) - samples.begins_second;
+  const wanted = WINDOWS.find((seconds) => seconds >= kept) ?? WINDOWS.at(-1);
+  if (state.chosen || wanted === state.window) return false;
+  setWindow(wanted);
+  return true;
+}
+
+function setWindow(seconds) {
+  state.window = seconds;
+  for (const input of document.querySelectorAll("#windows input")) input.checked = Number(input.value) === seconds;
+  if (state.name) loadHistory();
 }
 
 async function loadHistory() {
@@ -142,6 +169,7 @@ async function loadHistory() {
     const response = await fetch(`${path}?seconds=${state.window}&columns=${COLUMNS}`, { signal: AbortSignal.timeout(10_000) });
     const answer = await response.json();
     if (state.awaiting !== awaiting) return; // Another market or span was chosen meanwhile.
+    if (response.ok && fit(answer.samples)) return;
     if (response.ok) charts.price.add(answer.samples);
     else setText(byId("readout"), answer.error.message);
   } catch (error) {
@@ -167,7 +195,7 @@ addEventListener("hashchange", () => {
   if (state.markets.some((market) => `${market.venue}/${market.symbol}` === name)) select(name);
 });
 byId("windows").addEventListener("change", (event) => {
-  state.window = Number(event.target.value);
-  if (state.name) loadHistory();
+  state.chosen = true;
+  setWindow(Number(event.target.value));
 });
 byId("ranges").addEventListener("change", (event) => charts.price.setRange(Number(event.target.value)));

@@ -2,9 +2,6 @@
 
 import { byId, fillFigures, fillRows, putData, setAttribute, setText } from "./dom.js";
 import * as format from "./format.js";
-import { baseName } from "./barrier.js";
-
-const unknownUnless = (condition, formatted) => (condition ? formatted : { text: "unknown", value: null });
 
 // later: seconds since the message arrived; ages go on growing while nothing new comes.
 export function showHeadline(market, later) {
@@ -29,6 +26,7 @@ export function showHeadline(market, later) {
     ["accounts", "accounts (left out)", "accounts", pair(`${format.count(market.accounts).text} (${format.count(market.accounts_excluded).text})`, market.accounts)],
     ["account-age", "account age, median", "accountAge", aged(market.median_account_age_s)],
     ["account-oldest", "account age, oldest", "accountAge", aged(market.oldest_account_age_s)],
+    ["typical-flow", "typical minute", "typicalFlow", format.typicalFlow(market)],
     ["evaluation-age", "evaluated", "evaluation", format.age(market.evaluation_age_s + later)],
   ]);
 }
@@ -38,7 +36,8 @@ export function showClusters(market) {
   const computed = market.histogram_known;
   const largest = Math.max(0, ...market.clusters.map((cluster) => cluster.notional_usd));
   const rows = [...market.clusters]
-    .sort((a, b) => b.price - a.price)
+    // The next to be reached comes first, whichever side it is on.
+    .sort((a, b) => Math.abs(a.distance_ratio) - Math.abs(b.distance_ratio))
     .map((cluster) => [
       { text: cluster.side, side: cluster.side },
       format.price(cluster.price, digits),
@@ -50,12 +49,21 @@ export function showClusters(market) {
     ]);
   fillRows(byId("clusters"), rows, computed ? "none within the distance that is looked at" : "unknown: no account with a known position, or no price");
   const sum = (side) => market.clusters.filter((cluster) => cluster.side === side).reduce((total, cluster) => total + cluster.notional_usd, 0);
+  const seen = byId("clusters-coverage");
+  setText(seen, market.coverage_ratio === null ? "How much of the open interest is seen is not known." : `${format.percent(market.coverage_ratio, 0).text} of the open interest is seen; the rest is missing here.`);
+  setAttribute(seen, "data-state", market.coverage_ratio === null || market.coverage_ratio < 0.5 ? "warn" : null);
   setText(byId("clusters-note"), computed ? `longs ${format.usd(sum("long")).text}, shorts ${format.usd(sum("short")).text}` : "");
+}
+
+function survives(ratio) {
+  if (ratio === null) return { text: "at any depth", value: "" };
+  if (ratio > 1) return { text: "even with all of it", value: ratio, state: "bad" };
+  return { ...format.percent(ratio, 0), state: ratio >= 0.5 ? "warn" : undefined };
 }
 
 export function showCascade(market) {
   const digits = format.priceDecimals(market.reference_price);
-  const base = baseName(market);
+  const base = format.baseName(market);
   const distance = (price) => format.signedPercent(price === null || market.reference_price === null ? null : price / market.reference_price - 1);
   const landings = [];
   const survivals = [];
@@ -69,7 +77,7 @@ export function showCascade(market) {
         { text: direction, side },
         { text: `${format.amount(landing.exogenous_base).text} ${base}`, value: landing.exogenous_base },
         { text, value: end, state: landing.book_exhausted ? "bad" : undefined },
-        landing.book_exhausted ? { ...away, text: `beyond ${away.text}` } : away,
+        away,
         { text: `${format.amount(landing.forced_base).text} ${base}`, value: landing.forced_base },
       ]);
     }
@@ -79,7 +87,7 @@ export function showCascade(market) {
         { text: direction, side },
         format.price(point.price, digits),
         distance(point.price),
-        ratio === null ? { text: "any depth", value: "" } : { ...format.percent(ratio, 0), state: ratio >= 1 ? "bad" : ratio >= 0.5 ? "warn" : undefined },
+        survives(ratio),
       ]);
     }
   }
@@ -87,23 +95,24 @@ export function showCascade(market) {
   fillRows(byId("landing"), landings, why);
   fillRows(byId("survival"), survivals, why);
   const volumes = [market.cascade.down, market.cascade.up].flatMap((cascade) => cascade?.survival.map((point) => point.exogenous_base) ?? []);
-  setText(byId("survival-note"), volumes.length ? `for ${format.amount(Math.max(...volumes)).text} ${base}` : "");
+  const largest = Math.max(...volumes);
+  setText(byId("survival-note"), volumes.length ? `against ${format.amount(largest).text} ${base} (${format.usd(largest * market.reference_price).text})` : "");
 }
 
 // Before the first message about a market: its name, and no number of the one before.
 export function showNothing(name) {
   setText(byId("headline-title"), name.replace("/", " "));
   putData(byId("price"), { text: "waiting", value: null });
-  for (const id of ["source", "provenance", "clusters-note", "survival-note", "completeness", "liquidated-totals"]) setText(byId(id), "");
+  for (const id of ["source", "provenance", "clusters-note", "clusters-coverage", "survival-note", "completeness", "liquidated-totals"]) setText(byId(id), "");
   for (const node of byId("figures").querySelectorAll("data")) putData(node, { text: "waiting", value: null });
   for (const id of ["clusters", "landing", "survival", "feeds"]) fillRows(byId(id), [], "waiting");
 }
 
 export function showLiquidated(market) {
   const completeness = market.liquidation_completeness;
-  setText(byId("completeness"), completeness === "none" ? "no feed" : completeness);
+  setText(byId("completeness"), completeness === "none" ? "none seen" : completeness);
   const totals = `since the start: longs ${format.usd(market.liquidated_long_usd).text}, shorts ${format.usd(market.liquidated_short_usd).text}`;
-  setText(byId("liquidated-totals"), unknownUnless(completeness !== "none", { text: totals }).text);
+  setText(byId("liquidated-totals"), completeness === "none" ? "whether the feed would show them is not known yet" : totals);
 }
 
 export function showFeeds(market, later) {

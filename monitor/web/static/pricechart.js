@@ -223,7 +223,7 @@ export class PriceChart {
       padding: [4, 4, 0, 16],
       legend: { show: false },
       cursor: { show: false },
-      scales: { x: { time: false, range: () => this.timeRange() }, y: { range: (_, __, most) => [0, Math.max(1, most || 0) * 1.1] } },
+      scales: { x: { time: false, range: () => this.timeRange() }, y: { range: (_, __, most) => [0, Math.max(1_000, most || 0) * 1.1] } },
       axes: [
         this.timeAxis({ size: 22 }),
         this.axis({ side: 1, size: AXIS_WIDTH, space: 24, values: (_, values) => values.map(axisAmount) }),

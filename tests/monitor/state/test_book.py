@@ -43,7 +43,7 @@ def test_deltas_that_waited_are_joined_to_the_snapshot_and_older_ones_passed_ove
     assert book.apply_delta(delta(80, 90, 79, [(50.0, 9.0)]))
     assert book.apply_delta(delta(91, 101, 90, [(99.5, 3.0)]))
     assert book.apply_delta(delta(102, 103, 101, [], [(101.0, 0.0)]))
-    assert book.state == "waiting"
+    assert not book.reliable
     assert book.apply_snapshot(snapshot(100, [(99.0, 1.0)], [(101.0, 1.0), (102.0, 1.0)]))
     assert (book.state, book.best_bid, book.best_ask, book.last_id) == ("live", 99.5, 102.0, 103)
     assert 50.0 not in book.bids
@@ -79,9 +79,9 @@ def test_a_living_book_whose_price_leaves_its_snapshot_wants_a_new_one_and_lives
         snapshot(100, [(float(price), 1.0) for price in range(80, 100)], [(float(price), 1.0) for price in range(101, 121)])
     )
     book.apply_delta(delta(95, 105, 94))
-    assert not book.wants_snapshot
+    assert not book.wants_snapshot()
     book.apply_delta(delta(106, 110, 105, [(float(price), 0.0) for price in range(88, 100)], []))
-    assert book.wants_snapshot
+    assert book.wants_snapshot()
     book.expect_snapshot()
     book.apply_delta(delta(111, 120, 110, [(87.5, 2.0)], []))
     book.apply_delta(delta(121, 130, 120, [(87.6, 3.0)], []))
@@ -90,7 +90,7 @@ def test_a_living_book_whose_price_leaves_its_snapshot_wants_a_new_one_and_lives
     )
     assert (book.state, book.last_id, book.best_bid) == ("live", 130, 87.6)
     assert book.depth().bid_reach == 60.0
-    assert not book.wants_snapshot
+    assert not book.wants_snapshot()
 
 
 def test_a_snapshot_that_does_not_join_leaves_a_living_book_alone() -> None:
