@@ -32,8 +32,6 @@ DELISTED_STATUSES: Final = frozenset({"DELIVERING", "DELIVERED", "SETTLING", "CL
 DOLLAR_QUOTES: Final = frozenset({"USDT", "USDC", "BUSD", "FDUSD", "TUSD", "USD1", "U", "USD"})
 """Only for markets quoted in these are the floors of the bracket file dollars."""
 
-LIQUIDATED_STATUSES: Final = frozenset({"FILLED", "PARTIALLY_FILLED"})
-
 _decode_exchange = msgspec.json.Decoder(RestExchange).decode
 
 
@@ -138,11 +136,14 @@ def _mark_price_events(frame: Frame, data: wire.MarkPriceUpdate) -> list[AnyEven
 def _liquidation_events(frame: Frame, data: wire.ForceOrder) -> list[AnyEvent]:
     """Return the liquidation, or nothing if the order was not filled; a forced sale closes a long position.
 
+    An order that is still being filled is left out: its size is in that of its end too, and the message does not say which order
+    it is, so counting both would make the sum of a sample more than the whole.
+
     Raises:
         FeedError: filled at no price.
     """
     order = data.order
-    if order.filled_size == 0.0 or order.status not in LIQUIDATED_STATUSES:
+    if order.filled_size == 0.0 or order.status != "FILLED":
         return []
     if order.average_price == 0.0:
         raise feed_error(frame.venue, "bad_number", frame.payload or b"")
@@ -188,13 +189,13 @@ def unusual_events(frame: Frame, payload: bytes) -> list[AnyEvent]:
             return _mixed_list_events(frame, payload)
         probe = wire.decode_probe(payload)
         if probe.stream is not None and bytes(probe.data):
-            return _unusual_stream_events(frame, probe.stream, probe.data)
+            return _unusual_stream_events(frame, probe)
         if probe.event is not None:
             return _event_by_name(frame, payload)
     except DECODING_ERRORS as error:
         raise decoding_error(frame.venue, error, payload) from error
-    if bytes(probe.result) or bytes(probe.error) or probe.request_id is not None or probe.code is not None:
-        # Acknowledgements and errors carry the number of a request and no stream; a stream that fails is found by its silence.
+    if bytes(probe.result) or bytes(probe.error) or probe.code is not None:
+        # Acknowledgements and errors name no stream; a stream that fails is found by its silence.
         return []
     raise feed_error(frame.venue, "unknown_message", payload)
 
@@ -203,13 +204,16 @@ def _mixed_list_events(frame: Frame, payload: bytes | msgspec.Raw) -> list[AnyEv
     return [event for item in wire.decode_event_list(payload) for event in _event_by_name(frame, item)]
 
 
-def _unusual_stream_events(frame: Frame, stream: str, data: msgspec.Raw) -> list[AnyEvent]:
-    """Handle a combined message; recorders inject REST polls as streams named ``btcusdt@depthSnapshot`` and ``@openInterest``."""
-    symbol, _, kind = stream.partition("@")
+def _unusual_stream_events(frame: Frame, probe: wire.Probe) -> list[AnyEvent]:
+    """Handle a combined message; recorders inject REST polls as streams named ``btcusdt@depthSnapshot`` and the like."""
+    symbol, _, kind = (probe.stream or "").partition("@")
+    data = probe.data
     if kind.startswith("depthSnapshot"):
         return _snapshot_events(frame, symbol.upper(), data)
     if kind.startswith("openInterest"):
         return _open_interest_events(frame, data)
+    if probe.generated:
+        return []
     if bytes(data).startswith(b"["):
         return _mixed_list_events(frame, data)
     return _event_by_name(frame, data)

@@ -140,7 +140,8 @@ class Probe(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
     event: str | None = field(name="e", default=None)
     result: msgspec.Raw = msgspec.Raw()
-    request_id: int | str | None = field(name="id", default=None)
+    generated: bool = False
+    """Put among the streams by a recorder, as tardis.dev does with its REST polls."""
     error: msgspec.Raw = msgspec.Raw()
     code: int | None = None
 

@@ -60,6 +60,7 @@ MAX_DETAIL_CHARACTERS: Final = 200
 # Where the name of the market or account stands in a message of each channel.
 _KEY_FIELDS: Final = {
     b"l2Book": b'"coin":"',
+    b"fastBook": b'"coin":"',
     b"bbo": b'"coin":"',
     b"trades": b'"coin":"',
     b"activeAssetCtx": b'"coin":"',
@@ -207,7 +208,14 @@ def _checked_accounts(accounts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _channel(kind: str, name: str) -> str:
-    return f"{kind}:{name.lower()}" if kind == "userFills" else f"{kind}:{name}"
+    """Name a channel; accounts are known in lower case, and the fast book by the name that it is subscribed to."""
+    match kind:
+        case "userFills":
+            return f"{kind}:{name.lower()}"
+        case "fastBook":
+            return f"l2Book:{name}"
+        case _:
+            return f"{kind}:{name}"
 
 
 def _is_ignored(frame: Frame, payload: bytes) -> bool:
@@ -229,6 +237,8 @@ def _message_events(frame: Frame, message: wire.Message) -> list[AnyEvent]:
     match message:
         case wire.BookMessage(data=book):
             return book_events(frame, book, FIGURES_OF_CONNECTION.get(frame.connection))
+        case wire.FastBookMessage(data=book):
+            return book_events(frame, book, None, is_fast=True)
         case wire.BestLevelsMessage(data=best):
             return quote_events(frame, best)
         case wire.TradesMessage(data=trades):
@@ -327,6 +337,6 @@ def _info_events(frame: Frame, request: wire.InfoRequest, response: msgspec.Raw)
         case "l2Book" if request.mantissa is None:
             return book_events(frame, wire.decode_book(response), request.significant_figures)
         case "recentTrades":
-            return trade_events(frame, sorted(wire.decode_trades(response), key=lambda trade: (trade.time_ms, trade.trade_id)))
+            return trade_events(frame, wire.decode_trades(response))
         case _:
             return []

@@ -35,14 +35,20 @@ def mode_events(frame: Frame, account: str, abstraction: str | None) -> list[Any
 
 
 def account_events(frame: Frame, account: str, state: wire.ClearinghouseState) -> list[AnyEvent]:
-    """Return the account as it was at one moment.
+    """Return the account as it was at one moment, or that its mode is unknown where its cash is not that of its positions.
+
+    The latter may be how unified accounts look, which keep their cash elsewhere and of which only the positions are said to mean
+    something (venues.md 1.9). No number is taken over from such an answer, and it is no error: most accounts may be like that, and
+    an account that gives errors would be asked for before all others.
 
     Raises:
-        FeedError: the totals are not those of the positions, so that a position is missing or a field was misread.
+        FeedError: the positions are not those of the totals, so that one is missing or a field was misread.
     """
     positions = [item.position for item in state.positions]
-    if not _is_consistent(state, positions):
+    if not _has_all_positions(state, positions):
         raise feed_error(frame.venue, "inconsistent", frame.payload or b"")
+    if not _has_its_cash(state, positions):
+        return mode_events(frame, account, None)
     return [
         AccountSnapshot(
             venue=frame.venue,
@@ -70,33 +76,38 @@ def _position_report(position: wire.WirePosition) -> PositionReport:
     )
 
 
-def _is_consistent(state: wire.ClearinghouseState, positions: list[wire.WirePosition]) -> bool:
-    """Check the venue's identities (venues.md 1.6): every total is the sum of its parts.
+def _has_all_positions(state: wire.ClearinghouseState, positions: list[wire.WirePosition]) -> bool:
+    """Check that the positions make up the account's notional, and that each isolated one has its own cash (venues.md 1.6).
 
-    Values are rounded to a millionth of a dollar each, and large ones carry the noise of a double, hence the tolerance.
+    Values are rounded to a millionth of a dollar each, and large ones carry the noise of a double, hence the tolerances.
     """
-    cross_value = isolated_cash = isolated_equity = gross = 0.0
     for position in positions:
-        value = position.value_usd if position.size > 0.0 else -position.value_usd
-        gross += position.value_usd
-        if position.leverage.type == "cross":
-            cross_value += value
-        elif position.leverage.raw_usd is None:
-            return False
-        else:
-            equity = position.leverage.raw_usd + value
-            isolated_cash += position.leverage.raw_usd
-            isolated_equity += equity
-            if abs(equity - position.margin_used_usd) > 0.01 + 1e-6 * position.value_usd:
+        if position.leverage.type == "isolated":
+            cash = position.leverage.raw_usd
+            if cash is None or abs(cash + _value_usd(position) - position.margin_used_usd) > 0.01 + 1e-6 * position.value_usd:
                 return False
-    tolerance = 0.01 + 1e-6 * (gross + abs(state.cross.raw_usd) + abs(isolated_cash))
+    gross = sum(position.value_usd for position in positions)
+    return abs(state.total.notional - gross) <= 0.01 + 1e-6 * gross
+
+
+def _has_its_cash(state: wire.ClearinghouseState, positions: list[wire.WirePosition]) -> bool:
+    """Check the venue's identities of cash and equity (venues.md 1.6): every total is the sum of its parts."""
+    isolated = [position for position in positions if position.leverage.type == "isolated"]
+    cross_value = sum(_value_usd(position) for position in positions if position.leverage.type == "cross")
+    isolated_cash = sum(position.leverage.raw_usd or 0.0 for position in isolated)
+    isolated_equity = isolated_cash + sum(_value_usd(position) for position in isolated)
+    tolerance = 0.01 + 1e-6 * (state.total.notional + abs(state.cross.raw_usd) + abs(isolated_cash))
     differences = (
         state.cross.account_value - (state.cross.raw_usd + cross_value),
         state.total.raw_usd - (state.cross.raw_usd + isolated_cash),
         state.total.account_value - (state.cross.account_value + isolated_equity),
-        state.total.notional - gross,
     )
     return all(abs(difference) <= tolerance for difference in differences)
+
+
+def _value_usd(position: wire.WirePosition) -> float:
+    """Return the signed value of a position at the mark."""
+    return position.value_usd if position.size > 0.0 else -position.value_usd
 
 
 def liquidation_events(frame: Frame, user: str | None, fills: list[wire.Fill]) -> list[AnyEvent]:

@@ -117,6 +117,9 @@ class HyperliquidDialect:
             names = _NAMES.decode(data) if data.startswith(b"{") else _Names()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+        if message.channel == "fastBook":
+            # So tardis.dev renames it.
+            return Feed("l2Book", names.coin, "fast")
         if message.channel == "l2Book":
             rounding = self._rounding.get((frame.connection, names.coin))
             if rounding is None:

@@ -27,8 +27,8 @@ FIRST_LISTED_TABLE: Final = 50
 """Margin tables below this number are not listed: such a table is a single tier whose maximum leverage is the number itself."""
 
 
-def book_events(frame: Frame, book: wire.Book, significant_figures: int | None) -> list[AnyEvent]:
-    """Return the book as one layer: ``fast`` if it says so, else ``plain``, or ``figures-4`` and so on for rounded ones.
+def book_events(frame: Frame, book: wire.Book, significant_figures: int | None, *, is_fast: bool = False) -> list[AnyEvent]:
+    """Return the book as one layer: ``fast`` if it is so called or says so, else ``plain``, or ``figures-4`` and so on.
 
     Raises:
         FeedError: levels out of order, or bids above asks.
@@ -36,7 +36,8 @@ def book_events(frame: Frame, book: wire.Book, significant_figures: int | None) 
     bids, asks = _levels(book.levels[0]), _levels(book.levels[1])
     if not is_ordered_book(bids, asks):
         raise feed_error(frame.venue, "inconsistent", frame.payload or b"")
-    figures = None if book.is_fast else significant_figures
+    is_fast = is_fast or book.is_fast is True
+    figures = None if is_fast else significant_figures
     return [
         BookSnapshot(
             venue=frame.venue,
@@ -47,7 +48,7 @@ def book_events(frame: Frame, book: wire.Book, significant_figures: int | None) 
             bids=bids,
             asks=asks,
             significant_figures=figures,
-            layer="fast" if book.is_fast else "plain" if figures is None else f"figures-{figures}",
+            layer="fast" if is_fast else "plain" if figures is None else f"figures-{figures}",
         )
     ]
 
@@ -79,12 +80,12 @@ def quote_events(frame: Frame, data: wire.BestLevels) -> list[AnyEvent]:
 
 
 def trade_events(frame: Frame, trades: list[wire.TapeTrade]) -> list[AnyEvent]:
-    """Return the trades in the order given.
+    """Return the trades by time and id, whatever their order in the message: the consumer drops what is older than the newest seen.
 
     The first message of a subscription repeats about 20 s of old trades, so the consumer has to know them by ``trade_id``.
     """
     events: list[AnyEvent] = []
-    for trade in trades:
+    for trade in sorted(trades, key=lambda trade: (trade.time_ms, trade.trade_id)):
         buyer, seller = trade.users if trade.users is not None else (None, None)
         event = Trade(
             venue=frame.venue,

@@ -152,6 +152,12 @@ class BookMessage(msgspec.Struct, frozen=True, tag_field="channel", tag="l2Book"
     data: Book
 
 
+class FastBookMessage(msgspec.Struct, frozen=True, tag_field="channel", tag="fastBook"):
+    """A fast book, as tardis.dev renames it."""
+
+    data: Book
+
+
 class BestLevelsMessage(msgspec.Struct, frozen=True, tag_field="channel", tag="bbo"):
     """A quote."""
 
@@ -202,6 +208,7 @@ class PostMessage(msgspec.Struct, frozen=True, tag_field="channel", tag="post"):
 
 Message = (
     BookMessage
+    | FastBookMessage
     | BestLevelsMessage
     | TradesMessage
     | ContextMessage
@@ -213,7 +220,7 @@ Message = (
 )
 
 KNOWN_CHANNELS = frozenset(
-    {"l2Book", "bbo", "trades", "activeAssetCtx", "userFills", "user", "subscriptionResponse", "error", "post"}
+    {"l2Book", "fastBook", "bbo", "trades", "activeAssetCtx", "userFills", "user", "subscriptionResponse", "error", "post"}
 )
 
 IGNORED_CHANNELS = frozenset(

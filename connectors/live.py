@@ -15,16 +15,19 @@ from typing import Literal
 
 import msgspec
 
+from connectors.events import SubscriptionNotice
 from connectors.frames import Frame
 from connectors.link import Link, LinkClosedError, LinkRefusedError, OpenLink, ReconnectPolicy, open_websocket
 from connectors.outbound import Backoff, count_reason, retry_after_s
-from connectors.venue import ConnectionPlan, Venue
+from connectors.subscriptions import Subscriptions
+from connectors.venue import ConnectionPlan, FeedError, Venue
 from connectors.watchdog import ChannelWatchdog, Silence
 
 __all__ = ["ConnectionStatus", "LiveConnection", "ReconnectPolicy"]
 
-MAX_PATIENCE = 32
-"""Factor up to which reconnects for a channel that stays dead are spaced out: 3 periods of 20 s become half an hour."""
+MAX_PATIENCE = 512
+"""Factor up to which reconnects for a channel that stays dead are spaced out: 3 periods of 10 s become four hours. Each costs all
+other channels, and with them every account whose fills were missed."""
 
 State = Literal["waiting", "connecting", "connected", "degraded", "failed"]
 
@@ -61,7 +64,6 @@ class LiveConnection:
         seed: of the jitter, so that connections of one process do not move in step.
         policy: how stubborn and how patient to be.
         clock_ns: wall clock for the stamps.
-        resubscribe: gives the message that asks again for one silent channel, or ``None`` when that would not be safe.
         open_link: opens the transport; replaceable, because in a burst the receive side is the limit.
     """
 
@@ -74,7 +76,6 @@ class LiveConnection:
         seed: int,
         policy: ReconnectPolicy = ReconnectPolicy(),  # noqa: B008 - frozen
         clock_ns: Callable[[], int] = time.time_ns,
-        resubscribe: Callable[[str], bytes | None] | None = None,
         open_link: OpenLink = open_websocket,
     ) -> None:
         self._venue = venue
@@ -82,13 +83,12 @@ class LiveConnection:
         self._deliver = deliver
         self._policy = policy
         self._clock_ns = clock_ns
-        self._resubscribe = resubscribe
         self._open_link = open_link
+        self._subscriptions = Subscriptions(plan)
         draw = random.Random(seed).random  # noqa: S311 - jitter is no secret
         self._backoff = Backoff(base_s=policy.base_delay_s, cap_s=policy.max_delay_s, draw=draw)
         self._attempted_s: deque[float] = deque(maxlen=policy.attempts_per_minute)
         self._patience = 1
-        self._requested: asyncio.Future[str] | None = None
         self._state: State = "waiting"
         self._detail = "not started"
         self._attempts = self._connects = self._resubscribes = self._messages = self._bytes = 0
@@ -100,7 +100,9 @@ class LiveConnection:
 
     def _reset_session(self, now_s: float) -> None:
         """Forget what belonged to the connection before."""
-        self._watchdog = ChannelWatchdog(self._plan.expected, now_s)
+        self._subscriptions.begin(now_s)
+        confirm_s = self._policy.first_message_s if self._subscriptions.addressable else None
+        self._watchdog = ChannelWatchdog(self._subscriptions.expected, now_s, confirm_s=confirm_s)
         self._opened_s = now_s
         self._sent_s = now_s
         self._heard_s: float | None = None
@@ -126,20 +128,11 @@ class LiveConnection:
             silent_channels=self._silent_channels,
         )
 
-    def reconnect(self, reason: str) -> None:
-        """Give the present connection up and open another, under the usual backoff; nothing happens while there is none.
-
-        Args:
-            reason: one of a few fixed words, counted in ``disconnects``.
-        """
-        if self._requested is not None and not self._requested.done():
-            self._requested.set_result(reason)
-
     async def run(self) -> None:
         """Connect, and connect again, until cancelled.
 
         Raises:
-            Exception: whatever ``deliver``, ``resubscribe`` or ``Venue.channel_key`` raises, because that is a mistake of ours.
+            Exception: whatever ``deliver`` or ``Venue.channel_key`` raises, because that is a mistake of ours.
         """
         while True:
             await asyncio.sleep(self._attempt_wait_s())
@@ -194,6 +187,8 @@ class LiveConnection:
         # The gap comes before the closing handshake, which a dead peer would keep waiting.
         self._deliver_gap()
         count_reason(self._disconnects, ending.reason)
+        if ending.reason == "closed_1006":
+            self._subscriptions.lost(asyncio.get_running_loop().time())
         if ending.reason == "partly_silent":
             self._patience = min(self._patience * 2, MAX_PATIENCE)
         self._silent_channels = ()
@@ -204,15 +199,13 @@ class LiveConnection:
 
     async def _first_ending(self, link: Link) -> LinkClosedError:
         """Run all that serves an open connection and return what ended it first."""
-        self._requested = asyncio.get_running_loop().create_future()
-        duties = [self._receive(link), self._talk(link), self._watch(link), self._obey(self._requested)]
+        duties = [self._receive(link), self._talk(link), self._watch(link)]
         if self._policy.ping_interval_s is not None:
             duties.append(self._ping(link, self._policy.ping_interval_s))
         tasks = [asyncio.create_task(duty) for duty in duties]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._requested = None
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -224,26 +217,41 @@ class LiveConnection:
                 raise result
         return endings[0]
 
-    async def _obey(self, requested: asyncio.Future[str]) -> None:
-        """End the connection when :meth:`reconnect` says so."""
-        raise LinkClosedError(await requested, "asked from outside")
-
     async def _receive(self, link: Link) -> None:
         """Stamp and deliver every message; ends by :class:`LinkClosedError` only."""
         venue, name, channel_key = self._venue.name, self._plan.name, self._venue.channel_key
         clock_ns, now_s, saw, deliver = self._clock_ns, asyncio.get_running_loop().time, self._watchdog.saw, self._deliver
+        answered = self._subscriptions.answered
         while True:
             payload = await link.receive()
             # Recordings hold seven fractional digits of a second; what was live and what is replayed must agree.
             received_ns = clock_ns() // 100 * 100
-            deliver(Frame(venue, name, received_ns, payload))
+            frame = Frame(venue, name, received_ns, payload)
+            deliver(frame)
             self._messages += 1
             self._bytes += len(payload)
             self._last_message_ns = received_ns
             self._heard_s = heard_s = now_s()
             key = channel_key(payload)
-            if key is not None:
+            if key is None:
+                self._note_answers(frame, heard_s)
+            else:
                 saw(key, heard_s)
+                answered(key)
+
+    def _note_answers(self, frame: Frame, now_s: float) -> None:
+        """Look into a message that is no data for what the venue says of subscriptions; the consumer judges it for itself."""
+        try:
+            events = self._venue.parse(frame)
+        except FeedError:
+            return
+        for event in events:
+            if isinstance(event, SubscriptionNotice):
+                self._subscriptions.answered(event.channel)
+                if event.accepted:
+                    self._watchdog.confirm(event.channel)
+                else:
+                    self._watchdog.doubt(event.channel, now_s)
 
     async def _send(self, link: Link, payload: bytes) -> None:
         await link.send(payload)
@@ -251,7 +259,7 @@ class LiveConnection:
 
     async def _talk(self, link: Link) -> None:
         """Subscribe, then send the heartbeat whenever nothing was sent for its interval."""
-        for message in self._plan.subscribe:
+        for message in self._subscriptions.messages():
             await self._send(link, message)
         heartbeat = self._plan.heartbeat
         loop = asyncio.get_running_loop()
@@ -308,20 +316,18 @@ class LiveConnection:
 
     async def _judge(self, link: Link, silence: Silence) -> None:
         """Act on silent channels: ask again for some, reconnect for all."""
-        self._silent_channels = silence.silent
+        self._silent_channels = (*silence.silent, *self._subscriptions.left_out)
         if silence.all_silent:
             raise LinkClosedError("silent", f"no data on any of {len(silence.silent)} channels within their deadlines")
-        if not silence.silent:
+        if not self._silent_channels:
             self._enter("connected", f"{silence.unheard} channels have not sent anything yet" if silence.unheard else "")
             return
         # Texts are bounded; the whole list is in silent_channels.
-        self._enter("degraded", f"{len(silence.silent)} channels silent: {', '.join(silence.silent[:8])}")
+        self._enter("degraded", f"{len(self._silent_channels)} channels silent: {', '.join(self._silent_channels[:8])}")
         if silence.periods >= self._policy.silent_periods * self._patience:
             raise LinkClosedError("partly_silent", self._detail)
-        if self._resubscribe is None:
-            return
         for key in silence.resend:
-            message = self._resubscribe(key)
+            message = self._subscriptions.message_of(key)
             if message is not None:
                 await self._send(link, message)
                 self._resubscribes += 1

@@ -38,7 +38,8 @@ class ConnectionPlan(msgspec.Struct, frozen=True):
 
     ``expected`` maps each channel key that ``Venue.channel_key`` can return on this connection to the longest silence in seconds
     that is still normal, counted from the subscription for the first message. It is ``None`` for channels that are rightly
-    silent for long (liquidations, trades of a quiet market).
+    silent for long (liquidations, trades of a quiet market). Where ``subscribe`` holds as many messages as there are channels, the
+    n-th message asks for the n-th channel and the venue confirms it; silent and unconfirmed channels are then asked for again.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Venue(Protocol):
         """Return the requests that refresh one account; empty where accounts are private."""
 
     def channel_key(self, payload: bytes) -> str | None:
-        """Name the channel and symbol of a raw message by a look at its first bytes; ``None`` for acks, pongs and errors."""
+        """Name channel and symbol (``l2Book:BTC``) of a message by a look at its start; ``None`` for acks, pongs and errors."""
 
     def parse(self, frame: Frame) -> list[AnyEvent]:
         """Turn one frame into events.

@@ -29,22 +29,30 @@ class Silence(msgspec.Struct, frozen=True):
 class ChannelWatchdog:
     """Remembers when each channel with a deadline last spoke.
 
+    A channel that may be silent for ever shows its death by nothing but the lack of a confirmation, so it has a deadline too until
+    it is confirmed.
+
     Args:
         expected: channel key to the longest normal silence in seconds; ``None`` for channels that may be silent for ever.
         now_s: the moment of the subscription, from which first messages are awaited.
+        confirm_s: how long the venue may take to confirm the latter; ``None`` where it confirms nothing.
 
     Raises:
         ValueError: a deadline is not positive.
     """
 
-    def __init__(self, expected: Mapping[str, float | None], now_s: float) -> None:
+    def __init__(self, expected: Mapping[str, float | None], now_s: float, *, confirm_s: float | None = None) -> None:
         self._deadline_s = {key: limit_s for key, limit_s in expected.items() if limit_s is not None}
         for key, limit_s in self._deadline_s.items():
             if not limit_s > 0.0:
                 raise ValueError(f"the deadline of {key} must be positive, not {limit_s}")
+        self._confirm_s = confirm_s
+        self._confirmable = frozenset(expected.keys() - self._deadline_s.keys() if confirm_s is not None else ())
         self._heard_s = dict.fromkeys(self._deadline_s, now_s)
-        self._unheard = set(self._deadline_s)
         self._noted_periods: dict[str, int] = {}
+        for key in expected:
+            self.doubt(key, now_s)
+        self._unheard = set(self._deadline_s)
 
     @property
     def deadlines(self) -> int:
@@ -61,6 +69,21 @@ class ChannelWatchdog:
             self._heard_s[key] = now_s
             if self._unheard:
                 self._unheard.discard(key)
+            if key in self._confirmable:
+                self.confirm(key)
+
+    def confirm(self, key: str) -> None:
+        """Note that the venue has confirmed channel ``key``; one that may be silent for ever may now be."""
+        if key in self._confirmable & self._deadline_s.keys():
+            del self._deadline_s[key], self._heard_s[key]
+            self._unheard.discard(key)
+            self._noted_periods.pop(key, None)
+
+    def doubt(self, key: str, now_s: float) -> None:
+        """Note that channel ``key`` is not confirmed, or was refused."""
+        if self._confirm_s is not None and key in self._confirmable and key not in self._deadline_s:
+            self._deadline_s[key] = self._confirm_s
+            self._heard_s[key] = now_s
 
     def postpone(self, stall_s: float) -> None:
         """Forgive ``stall_s`` seconds in which this process did not run and could not have read anything."""

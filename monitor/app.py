@@ -235,10 +235,10 @@ class Daemon:
     async def _evaluate(self, now_ns: int) -> Projection:
         legs = self.engine.accounts.leg_count
         if legs <= THREAD_LEGS:
-            return self.engine.project(now_ns)
+            return self.engine.project(now_ns, paced=True)
         if not self._workspace.fits(legs):
             self._workspace = Workspace(legs * 5 // 4)
-        inputs = self.engine.freeze(now_ns, copy=True)
+        inputs = self.engine.freeze(now_ns, copy=True, paced=True)
         evaluation = await asyncio.get_running_loop().run_in_executor(self._executor, evaluate, inputs, self._workspace)
         return self.engine.adopt(evaluation)
 

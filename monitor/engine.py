@@ -300,9 +300,9 @@ class Engine:
         age_ns = now_ns - last.as_of_ns
         return age_ns >= REFRESH_NS or (market.changed and age_ns >= self._interval_ns)
 
-    def project(self, now_ns: int) -> Projection:
-        """Evaluate everything at ``now_ns``, in place."""
-        evaluation = evaluate(self.freeze(now_ns, copy=False), self._workspace_for())
+    def project(self, now_ns: int, *, paced: bool = False) -> Projection:
+        """Evaluate at ``now_ns``, in place: every market that changed, or with ``paced`` those that are due."""
+        evaluation = evaluate(self.freeze(now_ns, copy=False, paced=paced), self._workspace_for())
         return self.adopt(evaluation)
 
     def _workspace_for(self) -> Workspace:
@@ -310,7 +310,7 @@ class Engine:
             self._workspace = Workspace(self.accounts.leg_count * 5 // 4)
         return self._workspace
 
-    def freeze(self, now_ns: int, *, copy: bool) -> Inputs:
+    def freeze(self, now_ns: int, *, copy: bool, paced: bool = False) -> Inputs:
         """Take what an evaluation at ``now_ns`` needs; with ``copy`` it may run while further events are applied."""
         self._sequence += 1
         inputs: list[MarketInput] = []
@@ -320,7 +320,7 @@ class Engine:
             if market.symbol not in self._watched.get(market.venue, ()):
                 self._set_unwatched_price(market, prices, now_ns)
                 continue
-            if self._is_due(market, now_ns):
+            if self._is_due(market, now_ns) or (market.changed and not paced):
                 market.flow.advance(now_ns)
                 simulated = market.venue in self.settings.simulated_venues
                 item = market_input(market, now_ns, self.settings.staleness, "simulated" if simulated else "observed")

@@ -45,6 +45,7 @@ class Subscriber:
         self.summaries_dirty = True
         self.status_dirty = True
         self.alerts_dirty = True
+        self.firing_dirty = False
         self.events: deque[bytes] = deque()
         self.overflowed = False
         self.wake = asyncio.Event()
@@ -142,7 +143,9 @@ class Hub:
         self.firing = firing
         self.recent.extendleft(changes)
         for subscriber in self._subscribers:
-            subscriber.alerts_dirty = True
+            # The list of changes may be long; while only numbers change, what fires is enough.
+            subscriber.alerts_dirty |= bool(changes)
+            subscriber.firing_dirty = True
             for alert in changes:
                 subscriber.push(_message("alert", alert=views.alert_view(alert)))
             subscriber.wake.set()
@@ -254,9 +257,11 @@ class Hub:
             messages.append(_message("status", **msgspec.structs.asdict(self.status_view())))
         if subscriber.alerts_dirty:
             messages.append(_message("alerts", **msgspec.structs.asdict(self.alerts_view())))
+        elif subscriber.firing_dirty:
+            messages.append(_message("firing", firing=self.alerts_view().firing))
         messages += [message for key in subscriber.dirty if (message := self._market_message(key)) is not None]
         messages += subscriber.events
-        subscriber.summaries_dirty = subscriber.status_dirty = subscriber.alerts_dirty = False
+        subscriber.summaries_dirty = subscriber.status_dirty = subscriber.alerts_dirty = subscriber.firing_dirty = False
         subscriber.dirty.clear()
         subscriber.events.clear()
         subscriber.wake.clear()

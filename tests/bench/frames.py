@@ -31,9 +31,7 @@ TARGET_RATIO = 2.5
 QUICK = "Binance (cryptofeed)"
 """The smallest of them."""
 
-SETTINGS = EngineSettings(
-    symbols={"binance": ()}, projection=ProjectionSettings(), staleness=StalenessSettings(), watch_all=True
-)
+SETTINGS = EngineSettings(symbols={"binance": ()}, projection=ProjectionSettings(), staleness=StalenessSettings(), watch_all=True)
 
 
 class NoRecordingsError(Exception):

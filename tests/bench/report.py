@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.starvation import Noise
+
 LIBRARIES = ("msgspec", "numpy", "orjson", "uvloop")
 COLUMNS = ("", "median", "least", "unit", "x floor", "least", "target", "")
 
@@ -45,6 +47,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     cores_usable: int
     load_before: tuple[float, float, float]
     load_after: tuple[float, float, float]
+    wall_s: float
+    waited_s: float | None
+    """How long this process could have run but others had the cores; ``None`` where the system does not say."""
     libraries: dict[str, str]
 
 
@@ -57,8 +62,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     omitted: dict[str, str]
 
 
-def describe_environment(load_before: tuple[float, float, float]) -> Environment:
-    """Look at the interpreter and the machine."""
+def describe_environment(noise: Noise) -> Environment:
+    """Look at the interpreter and the machine; ``noise`` was begun before anything was measured."""
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     flags = sysconfig.get_config_var("OPT") or ""
     # Folders of whoever built the interpreter say nothing of its speed.
@@ -71,9 +76,20 @@ def describe_environment(load_before: tuple[float, float, float]) -> Environment
         processor=_processor(),
         cores=os.cpu_count() or 0,
         cores_usable=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
-        load_before=load_before,
+        load_before=noise.load_before,
         load_after=os.getloadavg(),
+        wall_s=noise.wall_s(),
+        waited_s=noise.waited_s(),
         libraries={name: version(name) for name in LIBRARIES},
+    )
+
+
+def _waiting(environment: Environment) -> str:
+    load = f"load {environment.load_before[0]:.2f} before and {environment.load_after[0]:.2f} after; "
+    if environment.waited_s is None:
+        return f"{load}the system does not say how long this process waited for a core"
+    return (
+        f"{load}waited for a core {environment.waited_s / environment.wall_s:.1%} of {environment.wall_s:.0f} s, as others had them"
     )
 
 
@@ -91,7 +107,7 @@ def render(report: Report) -> str:
         f"python     {environment.python}",
         f"build      {optimised} profile-guided optimisation ({' '.join(environment.build)})",
         f"machine    {environment.processor}, {environment.cores_usable} of {environment.cores} cores, {environment.platform}",
-        f"load       {environment.load_before[0]:.2f} before, {environment.load_after[0]:.2f} after (1 minute)",
+        f"noise      {_waiting(environment)}",
         f"libraries  {', '.join(f'{name} {number}' for name, number in environment.libraries.items())}",
     ]
     if not environment.optimised:

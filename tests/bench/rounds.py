@@ -44,7 +44,7 @@ def always(run: Run) -> Prepare:
     return lambda: run
 
 
-def timing_rows(  # noqa: PLR0913
+def timing_rows(
     section: str,
     times: Mapping[str, list[float]],
     *,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.clusters import find_hills, make_grid, map_triggers
 from monitor.evaluate import CLUSTERS_PER_SIDE
-from monitor.margin import Array
 from monitor.settings import ProjectionSettings
 from monitor.triggers import Sweep, Workspace, sweep
 from tests.bench.population import MARKETS, as_legs, draw_population
@@ -26,7 +28,7 @@ def measure(*, quick: bool = False) -> list[Row]:
     return rows
 
 
-def copying(*arrays: Array) -> Run:
+def copying(*arrays: NDArray[Any]) -> Run:
     """Return a copy of ``arrays`` into memory that is there already: the least that reading and writing them can cost."""
     pairs = [(np.empty_like(array), array) for array in arrays]
 
@@ -65,7 +67,7 @@ def _measure_size(positions: int, rounds: int) -> list[Row]:
         unit="ms",
         targets={"sweep": TARGET_RATIO} if positions == TARGET_POSITIONS else {},
         notes={
-            "sweep": _shape(swept, np.count_nonzero(prices[legs.market] >= legs.second_tier_price)),
+            "sweep": _shape(swept, int(np.count_nonzero(prices[legs.market] >= legs.second_tier_price))),
             "histogram": f"{triggers.near.key.size:,} triggers within {settings.max_distance_ratio:.0%}",
             "clusters": f"{hills.market.size:,} clusters",
         },

@@ -92,9 +92,9 @@ class Load:
             "trades": self._trades,
         }
 
-    def everything_once(self) -> list[Message]:
+    def once(self) -> dict[str, list[Message]]:
         """Return one message of each kind and market, to begin with."""
-        return [make(market) for make in self._makers.values() for market in range(self._price.size)]
+        return {kind: [make(market) for market in range(self._price.size)] for kind, make in self._makers.items()}
 
     def seconds(self, count: int, scale: float = 1.0) -> Iterator[list[Message]]:
         """Yield the messages of each second in the order of their arrival; ``scale`` multiplies all rates but that of marks."""

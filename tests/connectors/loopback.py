@@ -11,7 +11,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from connectors.frames import Frame
 from connectors.link import Link, LinkClosedError, LinkRefusedError, OpenLink, open_websocket
 from connectors.live import LiveConnection, ReconnectPolicy
-from connectors.venue import ConnectionPlan, Heartbeat
+from connectors.venue import ConnectionPlan, Heartbeat, Venue
 from tests.connectors.plain_venue import PlainVenue
 
 BOOK = b'{"channel":"book.BTC","bids":[]}'
@@ -64,11 +64,9 @@ def make(
     policy: ReconnectPolicy = QUICK,
     *,
     open_link: OpenLink = open_websocket,
-    resubscribe: Callable[[str], bytes | None] | None = None,
+    venue: Venue | None = None,
 ) -> LiveConnection:
-    return LiveConnection(
-        venue=PlainVenue(), plan=plan, deliver=frames.append, seed=1, policy=policy, open_link=open_link, resubscribe=resubscribe
-    )
+    return LiveConnection(venue=venue or PlainVenue(), plan=plan, deliver=frames.append, seed=1, policy=policy, open_link=open_link)
 
 
 def plan_of(
@@ -132,12 +130,15 @@ class ScriptedPeer:
         self.refusal: LinkRefusedError | None = None
         self._on_open = on_open
 
+    def make_link(self) -> ScriptedLink:
+        return ScriptedLink()
+
     @asynccontextmanager
     async def open(self, plan: ConnectionPlan, policy: ReconnectPolicy) -> AsyncIterator[Link]:
         self.attempts_s.append(asyncio.get_running_loop().time())
         if self.refusal is not None:
             raise self.refusal
-        link = ScriptedLink()
+        link = self.make_link()
         self.links.append(link)
         if self._on_open is not None:
             self._on_open(link)

@@ -147,6 +147,13 @@ def test_markets_that_count_contracts_are_left_out(name: str) -> None:
     assert reason_of(BINANCE, CORPUS[name].replace(b'"st":1', b'"st":3')) == "wrong_type"
 
 
+def test_an_order_that_is_still_being_filled_is_not_counted_beside_its_end() -> None:
+    """``z`` is cumulative and the message names no order, so the parts could not be told from a second order."""
+    partly = CORPUS["force_order"].replace(b'"X":"FILLED"', b'"X":"PARTIALLY_FILLED"')
+    assert partly != CORPUS["force_order"]
+    assert parse(BINANCE, partly) == []
+
+
 def test_real_liquidations_of_2026_are_read(shared_data: Path) -> None:
     lines = (shared_data / "data" / "venue_liq_frames" / "frames.txt").read_bytes().splitlines()
     events = [event for line in lines if b"forceOrder" in line for event in parse(BINANCE, line)]
@@ -181,6 +188,7 @@ def test_a_list_of_mixed_events_gives_those_of_use_in_order() -> None:
         (b'{"stream":"btcusdt@depth"}', "unknown_message"),
         (b'{"stream":"btcusdt@depth","data":{}}', "wrong_type"),
         (b'{"stream":"btcusdt@depth","data":{"e":"depthUpdate"}}', "wrong_type"),
+        (b'{"type":"channel_data","id":"BTC-USD","contents":{}}', "unknown_message"),
         (b'"text"', "wrong_type"),
         (b"[1]", "wrong_type"),
         (b"text", "not_json"),
@@ -199,6 +207,12 @@ def test_polls_that_a_recorder_injected_as_streams_are_read() -> None:
     assert isinstance(interest, OpenInterest)
     assert (book.symbol, book.last_id) == ("BTCUSDT", 1027024)
     assert (interest.symbol, interest.open_interest_base) == ("BTCUSDT", 10659.509)
+
+
+def test_other_polls_that_a_recorder_injected_give_nothing() -> None:
+    content = b'{"stream":"btcusdt@topLongShortPositionRatio","generated":true,"data":{"symbol":"BTCUSDT","longShortRatio":"1.4"}}'
+    assert parse(BINANCE, content) == []
+    assert reason_of(BINANCE, content.replace(b'"generated":true,', b"")) == "wrong_type"
 
 
 def test_a_snapshot_takes_its_symbol_from_the_request() -> None:

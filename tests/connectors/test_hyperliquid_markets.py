@@ -46,6 +46,13 @@ def test_the_flag_tells_the_fast_book_and_the_socket_the_resolution(
     assert (book.layer, book.significant_figures) == (layer, figures)
 
 
+def test_the_fast_book_is_known_by_the_name_that_tardis_stores_it_under() -> None:
+    stored = CORPUS["l2_book_fast"].replace(b'"channel":"l2Book"', b'"channel":"fastBook"').replace(b',"fast":true', b"")
+    assert b'"fast"' not in stored
+    assert parse(HYPERLIQUID, stored) == parse(HYPERLIQUID, CORPUS["l2_book_fast"])
+    assert HYPERLIQUID.channel_key(stored) == HYPERLIQUID.channel_key(CORPUS["l2_book_fast"])
+
+
 def test_a_book_is_a_snapshot_with_the_best_first() -> None:
     assert parse(HYPERLIQUID, CORPUS["l2_book"], "book") == [
         BookSnapshot(
@@ -116,6 +123,15 @@ def test_trades_of_recordings_without_users_are_anonymous() -> None:
     assert (trade.buyer, trade.seller) == (None, None)
     assert reason_of(HYPERLIQUID, content.replace(b'"sz":"2"', b'"sz":"0"')) == "bad_number"
     assert reason_of(HYPERLIQUID, content.replace(b'"side":"B"', b'"side":"C"')) == "wrong_type"
+
+
+@given(st.permutations(range(6)))
+def test_trades_of_one_message_are_given_by_time_and_id_however_they_came(order: list[int]) -> None:
+    """The market drops what is older than the newest trade seen, so a message out of order would lose fills."""
+    template = '{"coin":"BTC","side":"B","px":"1","sz":"2","time":%d,"hash":"0x0","tid":%d}'
+    trades = ",".join(template % (1790232216193 + number // 2, 100 + number) for number in order)
+    events = parse(HYPERLIQUID, f'{{"channel":"trades","data":[{trades}]}}'.encode())
+    assert [event.trade_id for event in events if isinstance(event, Trade)] == [100, 101, 102, 103, 104, 105]
 
 
 def test_recent_trades_are_given_oldest_first() -> None:

@@ -295,25 +295,6 @@ async def test_garbage_in_messages_is_handed_on_for_the_parser_to_judge() -> Non
     assert [frame.payload for frame in frames[:-1]] == garbage
 
 
-async def test_reconnect_can_be_asked_for_from_outside() -> None:
-    async def handler(peer: ServerConnection) -> None:
-        await peer.send(BOOK.decode())
-        await peer.wait_closed()
-
-    frames: list[Frame] = []
-    async with serving(handler) as url:
-        connection = make(plan_of(url), frames)
-        connection.reconnect("too early to mean anything")
-        async with running(connection):
-            await until(lambda: len(frames) == 1)
-            connection.reconnect("book_resync")
-            connection.reconnect("asked twice")
-            await until(lambda: len(frames) == 3)
-            status = connection.health()
-    assert [frame.payload for frame in frames[:3]] == [BOOK, None, BOOK]
-    assert status.disconnects == {"book_resync": 1}
-
-
 async def test_error_of_the_receiver_is_a_bug_and_propagates() -> None:
     async def handler(peer: ServerConnection) -> None:
         await peer.send(BOOK.decode())

@@ -86,3 +86,27 @@ def test_overdue_exactly_when_the_last_data_is_older_than_the_deadline(
         watchdog.saw("book", moment_s)
     last_s = heard_s[-1] if heard_s else 0.0
     assert bool(watchdog.check(now_s).silent) == (now_s - last_s > deadline_s)
+
+
+def test_channel_that_may_be_silent_for_ever_has_to_be_confirmed() -> None:
+    watchdog = ChannelWatchdog({"book": 10.0, "trades": None, "fills": None}, now_s=0.0, confirm_s=20.0)
+    watchdog.confirm("trades")
+    watchdog.saw("book", 20.5)
+    silence = watchdog.check(20.5)
+    assert (silence.silent, silence.resend, silence.unheard) == (("fills",), ("fills",), 1)
+    watchdog.saw("fills", 21.0)
+    watchdog.saw("book", 1e6)
+    silence = watchdog.check(1e6)
+    assert (silence.silent, silence.unheard, watchdog.deadlines) == ((), 0, 1)
+
+
+def test_refused_channel_is_in_doubt_until_it_is_confirmed() -> None:
+    watchdog = ChannelWatchdog({"book": 10.0, "trades": None}, now_s=0.0, confirm_s=20.0)
+    watchdog.confirm("trades")
+    watchdog.doubt("trades", 30.0)
+    watchdog.doubt("trades", 45.0)  # Being refused again is no sign of life.
+    watchdog.doubt("book", 30.0)
+    watchdog.doubt("never asked for", 30.0)
+    watchdog.saw("book", 50.5)
+    assert watchdog.check(50.5).silent == ("trades",)
+    assert watchdog.deadlines == 2

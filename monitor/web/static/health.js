@@ -51,10 +51,13 @@ export function showReadinessUnknown() {
   setText(byId("ready"), "readiness unknown");
 }
 
-export function showAlerts(alerts) {
-  fillAlerts(byId("firing"), alerts.firing, "nothing fires");
-  fillAlerts(byId("recent"), alerts.recent.slice(0, 50), "nothing has changed since the start");
-  setText(byId("alerts-note"), alerts.firing.length ? `${alerts.firing.length} firing` : "none firing");
+export function showFiring(alerts) {
+  fillAlerts(byId("firing"), alerts, "nothing fires");
+  setText(byId("alerts-note"), alerts.length ? `${alerts.length} firing` : "none firing");
+}
+
+export function showRecent(alerts) {
+  fillAlerts(byId("recent"), alerts.slice(0, 50), "nothing has changed since the start");
 }
 
 // One line for each, which opens to the whole text; what fires is open from the start.

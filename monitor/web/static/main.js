@@ -3,7 +3,7 @@
 import { BarrierChart } from "./barrier.js";
 import { byId, setAttribute, setText } from "./dom.js";
 import { age, clock } from "./format.js";
-import { showAlerts, showOverview, showReadinessUnknown, showStatus } from "./health.js";
+import { showFiring, showOverview, showReadinessUnknown, showRecent, showStatus } from "./health.js";
 import { COLUMNS } from "./history.js";
 import { showCascade, showClusters, showFeeds, showHeadline, showLiquidated, showNothing } from "./panels.js";
 import { PriceChart } from "./pricechart.js";
@@ -46,7 +46,13 @@ const handlers = {
     showMarket();
   },
   status: showStatus,
-  alerts: showAlerts,
+  alerts(message) {
+    showFiring(message.firing);
+    showRecent(message.recent);
+  },
+  firing(message) {
+    showFiring(message.firing);
+  },
 };
 
 function showMarket() {

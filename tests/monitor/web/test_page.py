@@ -111,7 +111,7 @@ def test_values_on_the_page_are_those_of_the_api(page: webdriver.Chrome, instrum
     figures = {"bid": "best_bid", "ask": "best_ask", "coverage": "coverage_ratio", "open-interest": "open_interest_usd"}
     for key, name in figures.items():
         assert number(page, f"[data-key={key}]") == market[name]
-    clusters = sorted(market["clusters"], key=lambda cluster: -cluster["price"])
+    clusters = sorted(market["clusters"], key=lambda cluster: abs(cluster["distance_ratio"]))
     assert [float(value) for value in column(page, "#clusters", 1)] == [cluster["price"] for cluster in clusters]
     assert [float(value) for value in column(page, "#clusters", 3)] == [cluster["notional_usd"] for cluster in clusters]
     assert column(page, "#clusters", 0) == [cluster["side"] for cluster in clusters]
@@ -203,8 +203,8 @@ def test_unknown_is_a_word_and_never_zero(browser: webdriver.Chrome) -> None:
         for table in ("#clusters", "#landing", "#survival"):
             assert text(browser, f"{table} tbody").startswith("unknown")
         assert text(browser, "#barrier-note").startswith("unknown")
-        assert text(browser, "#completeness") == "no feed"
-        assert text(browser, "#liquidated-totals") == "unknown"
+        assert text(browser, "#completeness") == "none seen"
+        assert text(browser, "#liquidated-totals").endswith("is not known yet")
         assert console_errors(browser) == []
 
 
