@@ -101,8 +101,13 @@ async def watched(*, sparse: bool) -> AsyncIterator[Watched]:
         try:
             await daemon.ready.wait()
             await until(lambda: all(item.health().state == "connected" for item in daemon.connections), "all sockets open")
-            # Six seconds of exchange time, in which nobody trades: every channel has spoken by then.
-            server.step(60)
+
+            def fresh() -> bool:
+                # A second of exchange time, in which nobody trades; the slowest book comes every five of them.
+                server.step(10)
+                return all(not market.stale for market in daemon.engine.project(daemon.now_ns()).markets)
+
+            await until(fresh, "all fresh")
             known = len(server.account_addresses())
             await until(
                 lambda: daemon.engine.accounts.counts("hyperliquid", daemon.now_ns(), 10**15)[0] == known, "all accounts known"
@@ -111,7 +116,10 @@ async def watched(*, sparse: bool) -> AsyncIterator[Watched]:
             await until(
                 lambda: daemon.engine.accounts.counts("hyperliquid", daemon.now_ns(), 10**15)[1] >= holders, "all holders polled"
             )
-            await until(lambda: all(not market.stale for market in daemon.engine.project(daemon.now_ns()).markets), "all fresh")
+            server.step(60)
+            slowest = len(daemon.connections)
+            await until(lambda: sum(bool(item.health().messages > 4) for item in daemon.connections) == slowest, "all books seen")
+            await until(fresh, "all still fresh")
             evaluation = evaluate(daemon.engine.freeze(daemon.now_ns() + 2_000_000_000, copy=True))
             yield Watched(server.snapshot(), daemon, evaluation)
         finally:
