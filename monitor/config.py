@@ -66,7 +66,7 @@ class Config(BaseModel):
     model_config = STRICT
 
     instance: str = Field(
-        "liqmon", pattern=r"^[a-z0-9-]{1,32}$", description="name in MQTT topics: 1 to 32 small letters, digits and hyphens"
+        default="liqmon", pattern=r"^[a-z0-9-]{1,32}$", description="name in MQTT topics: 1 to 32 small letters, digits and hyphens"
     )
     http: HttpSettings = HttpSettings()
     projection: ProjectionSettings = ProjectionSettings()

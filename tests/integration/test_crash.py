@@ -199,7 +199,8 @@ def alerts_of(evidence: Evidence, name: str) -> list[tuple[Message, dict[str, An
 @pytest.mark.timeout(180)
 def test_liquidations_happen_inside_clusters_that_were_shown_beforehand(evidence: Evidence) -> None:
     """Done when 1: judged by the last picture that is at least half a second older than the liquidation."""
-    inside, outside = [], []
+    inside: list[ForcedClose] = []
+    outside: list[ForcedClose] = []
     for close in evidence.closes:
         before = [moment for moment in evidence.moments if moment.at_s <= close.at_s - 0.5]
         if not before or (close.coin, close.account) not in before[-1].triggers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from connectors.events import (
     AccountModeReport,
@@ -38,7 +39,7 @@ def ns(at_s: float) -> int:
 class World:
     """An engine with BTC and ETH at 1 % maintenance, and short ways to tell it what happens."""
 
-    def __init__(self, *symbols: str, **settings: object) -> None:
+    def __init__(self, *symbols: str, **settings: Any) -> None:
         self.engine = Engine(
             EngineSettings(
                 symbols={VENUE: symbols or ("BTC", "ETH")},
@@ -46,27 +47,27 @@ class World:
                     exogenous_notional_usd=(1_000.0,), exogenous_flow_multiples=(1.0,), cluster_min_share=0.0
                 ),
                 staleness=StalenessSettings(book_s=10.0, mark_s=10.0, open_interest_s=60.0, account_s=600.0),
-                **settings,  # type: ignore[arg-type]
+                **settings,
             )
         )
         self.trade_id = 0
 
-    def origin(self, at_s: float, connection: str = "main") -> dict[str, object]:
+    def origin(self, at_s: float, connection: str = "main") -> dict[str, Any]:
         return {"venue": VENUE, "connection": connection, "received_ns": ns(at_s)}
 
     def instruments(self, at_s: float, *symbols: str, rate: float = 0.01) -> None:
         items = tuple(Instrument(symbol, (MarginTier(0.0, rate, 0.0),)) for symbol in symbols or ("BTC", "ETH"))
-        self.engine.apply(Instruments(**self.origin(at_s, "rest"), instruments=items))  # type: ignore[arg-type]
+        self.engine.apply(Instruments(**self.origin(at_s, "rest"), instruments=items))
 
     def mark(self, at_s: float, price: float, symbol: str = "BTC") -> None:
-        self.engine.apply(MarkPrice(**self.origin(at_s), symbol=symbol, exchange_ns=None, mark_price=price))  # type: ignore[arg-type]
+        self.engine.apply(MarkPrice(**self.origin(at_s), symbol=symbol, exchange_ns=None, mark_price=price))
 
     def interest(self, at_s: float, size: float, symbol: str = "BTC") -> None:
-        self.engine.apply(OpenInterest(**self.origin(at_s), symbol=symbol, exchange_ns=None, open_interest_base=size))  # type: ignore[arg-type]
+        self.engine.apply(OpenInterest(**self.origin(at_s), symbol=symbol, exchange_ns=None, open_interest_base=size))
 
     def book(self, at_s: float, bids: list[Level], asks: list[Level], symbol: str = "BTC", connection: str = "main") -> None:
         self.engine.apply(
-            BookSnapshot(**self.origin(at_s, connection), symbol=symbol, exchange_ns=ns(at_s), bids=bids, asks=asks, layer="fast")  # type: ignore[arg-type]
+            BookSnapshot(**self.origin(at_s, connection), symbol=symbol, exchange_ns=ns(at_s), bids=bids, asks=asks, layer="fast")
         )
 
     def sequenced(self, at_s: float, last_id: int, bids: list[Level], asks: list[Level], symbol: str = "BTC") -> None:
@@ -77,7 +78,7 @@ class World:
                 exchange_ns=ns(at_s),
                 bids=bids,
                 asks=asks,
-                last_id=last_id,  # type: ignore[arg-type]
+                last_id=last_id,
             )
         )
 
@@ -85,7 +86,7 @@ class World:
         first, last, previous = ids
         self.engine.apply(
             BookDelta(
-                **self.origin(at_s),  # type: ignore[arg-type]
+                **self.origin(at_s),
                 symbol=symbol,
                 exchange_ns=ns(at_s),
                 first_id=first,
@@ -97,7 +98,7 @@ class World:
         )
 
     def quote(self, at_s: float, bid: Level | None, ask: Level | None, symbol: str = "BTC") -> None:
-        self.engine.apply(Quote(**self.origin(at_s), symbol=symbol, exchange_ns=ns(at_s), bid=bid, ask=ask))  # type: ignore[arg-type]
+        self.engine.apply(Quote(**self.origin(at_s), symbol=symbol, exchange_ns=ns(at_s), bid=bid, ask=ask))
 
     def trade(
         self,
@@ -107,35 +108,39 @@ class World:
         buyer: str | None = None,
         seller: str | None = None,
         symbol: str = "BTC",
-        **more: object,
+        **more: Any,
     ) -> None:
         self.trade_id += 1
-        fields: dict[str, object] = {"aggressor": "sell", "trade_id": self.trade_id, "exchange_ns": ns(at_s), **more}
-        self.engine.apply(
-            Trade(**self.origin(at_s), symbol=symbol, price=price, size=size, buyer=buyer, seller=seller, **fields)  # type: ignore[arg-type]
-        )
+        fields: dict[str, Any] = {"aggressor": "sell", "trade_id": self.trade_id, "exchange_ns": ns(at_s), **more}
+        self.engine.apply(Trade(**self.origin(at_s), symbol=symbol, price=price, size=size, buyer=buyer, seller=seller, **fields))
 
-    def account(self, at_s: float, name: str, cash: float, *positions: tuple[str, float], mode: str = "standard") -> None:
+    def account(self, at_s: float, name: str, cash: float, *positions: tuple[str, float], mode: Any = "standard") -> None:
         self.engine.apply(
             AccountSnapshot(
-                **self.origin(at_s, "rest"),  # type: ignore[arg-type]
+                **self.origin(at_s, "rest"),
                 account=name,
                 exchange_ns=ns(at_s),
                 cross_cash_usd=cash,
                 positions=tuple(PositionReport(symbol, size, None, None, None, None) for symbol, size in positions),
             )
         )
-        self.engine.apply(AccountModeReport(**self.origin(at_s, "rest"), account=name, mode=mode))  # type: ignore[arg-type]
+        self.engine.apply(AccountModeReport(**self.origin(at_s, "rest"), account=name, mode=mode))
 
     def liquidation(
-        self, at_s: float, side: str, price: float, size: float, fill_id: int | None, account: str | None = None
+        self,
+        at_s: float,
+        side: Literal["long", "short"],
+        price: float,
+        size: float,
+        fill_id: int | None,
+        account: str | None = None,
     ) -> None:
         self.engine.apply(
             Liquidation(
-                **self.origin(at_s),  # type: ignore[arg-type]
+                **self.origin(at_s),
                 symbol="BTC",
                 exchange_ns=ns(at_s),
-                side=side,  # type: ignore[arg-type]
+                side=side,
                 price=price,
                 size=size,
                 completeness="partial",
@@ -145,7 +150,7 @@ class World:
         )
 
     def gap(self, at_s: float, connection: str = "main", symbol: str | None = None) -> None:
-        self.engine.apply(Gap(**self.origin(at_s, connection), reason="disconnected", symbol=symbol))  # type: ignore[arg-type]
+        self.engine.apply(Gap(**self.origin(at_s, connection), reason="disconnected", symbol=symbol))
 
     def market(self, at_s: float, symbol: str = "BTC") -> MarketProjection:
         """Project and return one market."""
