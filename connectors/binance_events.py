@@ -76,7 +76,7 @@ def _quote_events(frame: Frame, data: wire.BookTicker) -> list[AnyEvent]:
     ]
 
 
-def _aggregate_trade_events(frame: Frame, data: wire.AggregateTrade) -> list[AnyEvent]:
+def _trade_events(frame: Frame, data: wire.AggregateTrade | wire.SingleTrade) -> list[AnyEvent]:
     return [
         Trade(
             venue=frame.venue,
@@ -102,19 +102,7 @@ def _single_trade_events(frame: Frame, data: wire.SingleTrade) -> list[AnyEvent]
         return []
     if not (data.price and data.size):
         raise feed_error(frame.venue, "bad_number", frame.payload or b"")
-    return [
-        Trade(
-            venue=frame.venue,
-            connection=frame.connection,
-            received_ns=frame.received_ns,
-            symbol=data.symbol,
-            exchange_ns=data.time_ms * MILLISECOND_NS,
-            price=data.price,
-            size=data.size,
-            aggressor="sell" if data.buyer_is_maker else "buy",
-            trade_id=data.trade_id,
-        )
-    ]
+    return _trade_events(frame, data)
 
 
 def _mark_price_events(frame: Frame, data: wire.MarkPriceUpdate) -> list[AnyEvent]:
@@ -170,7 +158,7 @@ TO_EVENTS: Final[dict[type, Callable[[Frame, Any], list[AnyEvent]]]] = {
     list: _list_events,
     wire.DepthUpdate: _depth_events,
     wire.BookTicker: _quote_events,
-    wire.AggregateTrade: _aggregate_trade_events,
+    wire.AggregateTrade: _trade_events,
     wire.SingleTrade: _single_trade_events,
     wire.MarkPriceUpdate: _mark_price_events,
     wire.ForceOrder: _liquidation_events,

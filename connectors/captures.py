@@ -137,6 +137,17 @@ def detect_venue_of_host(host: str) -> str | None:
     return next((venue for name, venue in _HOSTS.items() if name in host), None)
 
 
+def agreed_venue(lines: Lines, given: str | None, detected: str | None) -> str | None:
+    """Return the venue, as given or as the content tells it; of a venue that is not known here, the content tells nothing.
+
+    Raises:
+        RecordingError: the content tells of another one than was given.
+    """
+    if given in _HOSTS and detected not in {None, given}:
+        raise lines.error(f"this is a capture of {detected}, not {given}")
+    return given or detected
+
+
 def symbol_of_stream(payload: bytes) -> str | None:
     """Return the symbol of a combined-stream message of Binance, in capitals, or ``None`` if it names none."""
     stream = _BINANCE_STREAM.search(payload, 0, 200)
@@ -253,7 +264,8 @@ def read_cryptofeed(paths: Sequence[Path], venue: str | None, connection: str, c
                 continue
             if line[:1].isdigit():
                 received_ns, payload = _cryptofeed_message(lines, line)
-                venue = venue or detect_venue(payload)
+                if not connections:
+                    venue = agreed_venue(lines, venue, detect_venue(payload))
                 if venue is None:
                     raise lines.error("the venue cannot be told from this message and must be given")
                 name = connection_of(venue, payload, connection)
@@ -267,7 +279,7 @@ def read_cryptofeed(paths: Sequence[Path], venue: str | None, connection: str, c
                     "expected a line of cryptofeed: <url> <-> <epoch>, <url> -> <epoch>: <body>, or <epoch>: <message>"
                 )
             received_ns = parse_epoch_ns(match["stamp"])
-            venue = venue or detect_venue_of_host(match["host"].decode(errors="replace"))
+            venue = agreed_venue(lines, venue, detect_venue_of_host(match["host"].decode(errors="replace")))
             if venue is None:
                 raise lines.error("the venue of this host is not known and must be given")
             if match["arrow"] == b"->":

@@ -19,9 +19,9 @@ import zstandard
 
 PLAIN_PIECE_BYTES: Final = 256 * 1024
 
-COMPRESSED_PIECE_BYTES: Final = 8 * 1024
-"""Compressed bytes taken at a time. A zstd block of 4 bytes can hold 128 KiB of one byte, so a bomb yields at most 256 MiB a piece
-before the line limit stops it; honest market data about 60 kB."""
+COMPRESSED_PIECE_BYTES: Final = 1024
+"""Compressed bytes taken at a time. A zstd block of 4 bytes can hold 128 KiB of one byte, so a bomb yields at most 32 MiB a piece
+before the line limit stops it; honest market data about 8 kB."""
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """The largest real line is an instrument list of 3 MB."""

@@ -19,6 +19,7 @@ from connectors.captures import (
     CRYPTOFEED_NAME,
     ImportCounts,
     Lines,
+    agreed_venue,
     detect_venue,
     parse_epoch_ns,
     parse_iso_ns,
@@ -161,7 +162,7 @@ def _source(path: Path, found: Format, head: list[bytes], venue: str | None, cou
             raise RecordingError(path, 1, 0, f"the Hyperliquid archive holds nothing of {venue}")
         first = next(read_archive(path, ImportCounts()))
         return _Source(first.received_ns, lambda: read_archive(path, counts))
-    known = venue or next(filter(None, map(detect_venue, head)), None)
+    known = agreed_venue(Lines(path, counts), venue, next(filter(None, map(detect_venue, head)), None))
     if known is None:
         raise RecordingError(path, 1, 0, "the venue cannot be told from the first messages and must be given")
     if found == "tardis":

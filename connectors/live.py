@@ -19,7 +19,7 @@ from connectors.events import SubscriptionNotice
 from connectors.frames import Frame
 from connectors.link import Link, LinkClosedError, LinkRefusedError, OpenLink, ReconnectPolicy, open_websocket
 from connectors.outbound import Backoff, count_reason, retry_after_s
-from connectors.subscriptions import Subscriptions
+from connectors.subscriptions import ANSWER_S, Batch, Subscriptions
 from connectors.venue import ConnectionPlan, FeedError, Venue
 from connectors.watchdog import ChannelWatchdog, Silence
 
@@ -259,8 +259,11 @@ class LiveConnection:
 
     async def _talk(self, link: Link) -> None:
         """Subscribe, then send the heartbeat whenever nothing was sent for its interval."""
-        for message in self._subscriptions.messages():
-            await self._send(link, message)
+        for batch in self._subscriptions.batches():
+            for message in batch.messages:
+                await self._send(link, message)
+            if self._subscriptions.step_by_step:
+                await self._outlive(batch)
         heartbeat = self._plan.heartbeat
         loop = asyncio.get_running_loop()
         while True:
@@ -271,7 +274,19 @@ class LiveConnection:
             if idle_s >= heartbeat.interval_s:
                 await self._send(link, heartbeat.payload)
             else:
-                await asyncio.sleep(heartbeat.interval_s - idle_s)
+                # The rest of a rounded span can be too small for any clock to see it pass.
+                await asyncio.sleep(max(heartbeat.interval_s - idle_s, 0.001))
+
+    async def _outlive(self, batch: Batch) -> None:
+        """Wait for the answers to a batch; those that do not come in time have not cost the connection either."""
+        loop = asyncio.get_running_loop()
+        sent_s = loop.time()
+        while not self._subscriptions.is_answered(batch) and loop.time() - sent_s < ANSWER_S:  # noqa: ASYNC110 - rare and short
+            await asyncio.sleep(ANSWER_S / 50.0)
+        for key in batch.keys:
+            self._subscriptions.answered(key)
+        # What was not asked for yet is not silent.
+        self._watchdog.postpone(loop.time() - sent_s)
 
     async def _ping(self, link: Link, interval_s: float) -> None:
         """Notice a peer that is gone without a word."""

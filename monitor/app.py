@@ -17,6 +17,7 @@ from alerts.delivery import Delivery
 from alerts.pipeline import Pipeline
 from alerts.sinks import Sink, make_sink
 from alerts.sinks.mqtt import MqttSink
+from connectors.events import Completeness
 from connectors.intake import FrameIntake
 from connectors.live import LiveConnection
 from connectors.recorder import Recorder, RecorderError
@@ -27,8 +28,9 @@ from monitor.config import Config
 from monitor.engine import Engine, EngineSettings
 from monitor.evaluate import evaluate
 from monitor.ingest import Ingest
+from monitor.market_state import encode_state
 from monitor.polling import Pollster, fetch_instruments
-from monitor.projection import ConnectionHealth, DaemonStatus, Projection, encode_market
+from monitor.projection import ConnectionHealth, DaemonStatus, Projection
 from monitor.rules import RuleBook
 from monitor.settings import VenueConfig
 from monitor.state.accounts import pinned_accounts
@@ -59,8 +61,16 @@ def engine_settings(config: Config) -> EngineSettings:
         projection=config.projection,
         staleness=config.staleness,
         simulated_venues=frozenset(venue.name for venue in config.venues if venue.simulated),
+        completeness={venue.name: shown for venue in config.venues if (shown := _completeness(venue)) is not None},
         accounts_max=sum(venue.accounts_max for venue in config.venues),
     )
+
+
+def _completeness(venue: VenueConfig) -> Completeness | None:
+    """Say how much of a venue's liquidations its configured feeds can show (the venue files say why)."""
+    if venue.name == "binance":
+        return "sampled"
+    return "partial" if venue.watch_accounts else None
 
 
 class SteadyClock:
@@ -84,10 +94,19 @@ class Daemon:
         config: the whole configuration.
         seed: of all jitter.
         on_projection: called with every projection, after it was published.
+        must_record: end with an :class:`OSError` when recording fails, because that is what the run is for.
     """
 
-    def __init__(self, config: Config, *, seed: int = 0, on_projection: Callable[[Projection], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int = 0,
+        on_projection: Callable[[Projection], None] | None = None,
+        must_record: bool = False,
+    ) -> None:
         self.config = config
+        self._must_record = must_record
         self.engine = Engine(engine_settings(config))
         self.hub = Hub(evaluation_timeout_s=config.http.evaluation_timeout_s, history_markets=config.http.history_markets)
         self.web = WebServer(self.hub, config.http) if config.http.enabled else None
@@ -123,13 +142,13 @@ class Daemon:
         Raises:
             OSError: the HTTP address cannot be listened on.
         """
-        self._open_recorder()
         for venue in self.config.venues:
             for account in pinned_accounts(venue.seed_accounts):
                 self.engine.accounts.pin(venue.name, account)
         if self.web is not None:
             await self.web.start()
             log.info("listening", url=f"http://{self.config.http.host}:{self.web.port}/")
+        self._open_recorder()
         delivery = asyncio.create_task(self._delivery.run(), name="delivery")
         try:
             async with asyncio.TaskGroup() as group:
@@ -139,6 +158,7 @@ class Daemon:
                     group.create_task(self._report_status(), name="status"),
                     *(group.create_task(self._run_venue(venue), name=f"venue-{venue.name}") for venue in self.config.venues),
                 ]
+                tasks.append(group.create_task(_end_with(delivery), name="delivery-watch"))
                 await stop.wait()
                 log.info("stopping")
                 for task in tasks:
@@ -146,8 +166,7 @@ class Daemon:
         finally:
             await self._delivery.stop(DRAIN_S)
             delivery.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await delivery
+            await asyncio.wait({delivery})
             if self.web is not None:
                 await self.web.stop()
             self._close_recorder()
@@ -198,6 +217,8 @@ class Daemon:
                 except RecorderError as error:
                     self._recorder, self._recorder_error = None, str(error)
                     log.error("recording_stopped", error=str(error))  # noqa: TRY400 - an operator's matter, not a traceback's
+                    if self._must_record:
+                        raise OSError(str(error)) from error
             self._ingest.apply_all(frames)
             self._changed.set()
 
@@ -248,10 +269,9 @@ class Daemon:
         changes = self._rules.update(projection)
         firing = self._rules.firing()
         self._delivery.submit(self._pipeline.process(changes, firing, time.monotonic_ns()))
-        if changes:
-            self.hub.publish_alerts(changes, firing)
-            for alert in changes:
-                log.info("alert", name=alert.name, resolved=alert.resolved, severity=alert.severity, summary=alert.summary)
+        self.hub.publish_alerts(changes, firing)
+        for alert in changes:
+            log.info("alert", name=alert.name, resolved=alert.resolved, severity=alert.severity, **alert.labels)
         self._publish_retained(projection)
         if self._on_projection is not None:
             self._on_projection(projection)
@@ -268,7 +288,7 @@ class Daemon:
             online[market.venue] |= not market.stale
         for sink in sinks:
             for market in projection.markets:
-                sink.publish_state(market.venue, market.symbol, encode_market(market))
+                sink.publish_state(market.venue, market.symbol, encode_state(market))
             for venue, fresh in online.items():
                 sink.publish_availability(venue, fresh)
 
@@ -336,3 +356,8 @@ class Daemon:
                 )
             )
         return result
+
+
+async def _end_with(task: asyncio.Task[None]) -> None:
+    """Fail when ``task`` fails, without cancelling it when this is cancelled."""
+    await asyncio.shield(task)

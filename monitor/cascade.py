@@ -135,15 +135,17 @@ def gaps(curve: BarrierCurve) -> list[Gap]:
     """List the runs of two or more levels that share one barrier: the price falls through them on forced orders alone."""
     if curve.barrier.size < 2:
         return []
-    rises = np.flatnonzero(curve.barrier[1:] > curve.barrier[:-1])
-    if rises.size == curve.barrier.size - 1:
+    # What the backlog alone reaches needs nothing from outside: one run from the touch on.
+    barrier = np.maximum(curve.barrier, 0.0)
+    rises = np.flatnonzero(barrier[1:] > barrier[:-1])
+    if rises.size == barrier.size - 1:
         return []
     firsts = np.concatenate(([0], rises + 1))
-    lasts = np.concatenate((rises, [curve.barrier.size - 1]))
+    lasts = np.concatenate((rises, [barrier.size - 1]))
     result = []
     for first, last in zip(firsts[lasts > firsts].tolist(), lasts[lasts > firsts].tolist(), strict=True):
-        before = float(curve.forced[first - 1]) if first else curve.backlog
-        result.append(Gap(first, last, float(curve.barrier[first]), float(curve.forced[last]) - before))
+        before = float(curve.forced[first - 1]) if first else 0.0
+        result.append(Gap(first, last, float(barrier[first]), float(curve.forced[last]) - before))
     return result
 
 

@@ -101,7 +101,8 @@ def record(
 @app.command()
 def replay(
     paths: Annotated[
-        list[Path], typer.Argument(help="Recordings: ours, tardis.dev raw, hftbacktest or cryptofeed.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="PATH", help="Recordings: ours, tardis.dev raw, hftbacktest or cryptofeed.", show_default=False),
     ],
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Configuration file.  [default: every symbol in the recording is watched]")
@@ -145,7 +146,7 @@ def import_(
     form: Annotated[
         ForeignFormat, typer.Argument(metavar="FORMAT", help="tardis, hftbacktest, cryptofeed or hyperliquid-archive.")
     ],
-    paths: Annotated[list[Path], typer.Argument(metavar="IN...", help="Files of one recording.", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(metavar="IN", help="Files of one recording.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the imported recording.", show_default=False)],
     venue: Annotated[str | None, typer.Option(help="Venue, where the files do not say it themselves.", show_default=False)] = None,
 ) -> None:
@@ -167,7 +168,7 @@ def check_config(
 
 @app.command()
 def playback(
-    paths: Annotated[list[Path], typer.Argument(help="Recordings of one venue.", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Recordings of one venue.", show_default=False)],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 9478,
     speed: Annotated[Speed, typer.Option(help="How fast recorded time passes.")] = Speed.REAL,
     sockets: Annotated[int, typer.Option(min=1, help="Start once this many websockets have subscribed.")] = 1,

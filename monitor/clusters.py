@@ -30,6 +30,11 @@ class Grid(NamedTuple):
     reach: int
     """Buckets kept on each side of the reference price."""
 
+    @property
+    def reach_ratio(self) -> float:
+        """The furthest move that is kept: one bucket less, so that rounding cannot push a trigger out of its row."""
+        return 1.0 - math.exp(-(self.reach - 1) * self.width)
+
     def bucket(self, price: Array) -> NDArray[np.int64]:
         """Return the bucket of each price (positive and finite)."""
         return np.floor(np.log(price) / self.width).astype(np.int64)
@@ -43,7 +48,7 @@ class Grid(NamedTuple):
 def make_grid(bucket_ratio: float, distance_ratio: float) -> Grid:
     """Return the grid with buckets of ``bucket_ratio`` that covers moves of ``distance_ratio`` in both directions."""
     width = math.log1p(bucket_ratio)
-    return Grid(width, math.ceil(-math.log1p(-distance_ratio) / width) + 1)
+    return Grid(width, math.ceil(-math.log1p(-distance_ratio) / width) + 2)
 
 
 class NearLegs(NamedTuple):
@@ -91,9 +96,8 @@ def map_triggers(legs: Legs, swept: Sweep, prices: Array, grid: Grid, markets: N
     first_bucket = grid.bucket(np.where(np.isfinite(reference), reference, 1.0)) - grid.reach
     # A long leg is triggered by a fall: its shock is negative while its account is above water.
     outward = np.copysign(swept.shock, swept.shock * legs.size)
-    reach_ratio = 1.0 - math.exp(-grid.reach * grid.width)
     with np.errstate(invalid="ignore"):
-        wanted = outward >= -reach_ratio
+        wanted = outward >= -grid.reach_ratio
         if count < prices.size:
             is_chosen = np.zeros(prices.size, dtype=np.bool_)
             is_chosen[chosen] = True

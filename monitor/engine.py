@@ -19,6 +19,7 @@ from connectors.events import (
     AnyEvent,
     BookDelta,
     BookSnapshot,
+    Completeness,
     Gap,
     Instruments,
     Liquidation,
@@ -31,7 +32,7 @@ from connectors.events import (
 )
 from monitor.clusters import make_grid
 from monitor.evaluate import Evaluation, Inputs, MarketInput, Totals, evaluate
-from monitor.freshness import feed_state, market_input
+from monitor.freshness import market_input
 from monitor.margin import Array, TierError, TierTable, build_tier_table, check_tiers
 from monitor.projection import MarketProjection, Projection, VenueHealth
 from monitor.settings import ProjectionSettings, StalenessSettings
@@ -52,6 +53,9 @@ TOTALS_EVERY_NS = 5 * NS
 
 TOTALS_AT_ONCE = 50_000
 
+UNWATCHED_MARK_NS = 75 * NS
+"""Marks of markets that are only held come with a poll every 30 s: one answer may fail and the next may be late."""
+
 MARKETS_MAX = 2_000
 """Symbols kept in all: several times the largest venue's list; a feed that invents symbols stops here."""
 
@@ -70,6 +74,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     watch_all: bool = False
     """Watch every symbol that shows up, for replays without a config."""
     simulated_venues: frozenset[str] = frozenset()
+    completeness: dict[str, Completeness] = {}
+    """By venue how much of its liquidations the subscribed feeds can show; a venue without such a feed is not in it."""
     accounts_max: int = 100_000
 
 
@@ -113,6 +119,10 @@ class Engine:
         self._totals: Totals | None = None
         self._totals_ns = 0
         self._shock: Array | None = None
+        # By venue the connections that carry the public tape, and the venues whose tape was lost and has not come back.
+        self._tapes: dict[str, set[str]] = {venue: set() for venue in settings.symbols}
+        self._tape_lost: set[str] = set()
+        self._totals_after = 0
         self._workspace = Workspace(0)
         self._handlers: dict[type, Callable[[Any], None]] = {
             BookDelta: self._apply_delta,
@@ -151,11 +161,15 @@ class Engine:
 
     def _apply_delta(self, event: BookDelta) -> None:
         market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
+        if market is not None and market.book is None and self.settings.watch_all:
+            self._watched[event.venue].add(event.symbol)
         if market is not None and not market.apply_book_delta(event):
             self.counters[event.venue].gaps += 1
 
     def _apply_snapshot(self, event: BookSnapshot) -> None:
         market = self._market(event)
+        if market is not None and market.book is None and self.settings.watch_all:
+            self._watched[event.venue].add(event.symbol)  # Named before by a list of instruments or by an account.
         if market is not None and not market.apply_book_snapshot(event):
             self.counters[event.venue].gaps += 1
 
@@ -166,7 +180,13 @@ class Engine:
 
     def _apply_trade(self, event: Trade) -> None:
         market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
-        if market is None or not market.apply_trade(event) or event.buyer is None or event.seller is None:
+        if market is None:
+            return
+        is_new = market.apply_trade(event)
+        if event.buyer is None or event.seller is None:
+            return
+        self._hear_tape(event.venue, event.connection)
+        if not is_new:
             return
         for account, size in ((event.buyer, event.size), (event.seller, -event.size)):
             fill = Fill(event.exchange_ns, market.index, size, event.price)
@@ -199,6 +219,8 @@ class Engine:
 
     def _apply_notice(self, event: SubscriptionNotice) -> None:
         self.counters[event.venue].notices_refused += not event.accepted
+        if event.accepted and event.channel.startswith("trades:"):
+            self._hear_tape(event.venue, event.connection)
 
     def _apply_instruments(self, event: Instruments) -> None:
         changed = False
@@ -211,6 +233,8 @@ class Engine:
                 tiers = ()
                 self._count_error(event.venue, "bad_tiers")
             index = self._market_index(event.venue, instrument.symbol)
+            if not self._order[index].venue:
+                continue  # The overflow: nothing that is in it has tiers or a price.
             if self._tiers_by_market[index] != tiers:
                 self._tiers_by_market[index] = tiers
                 changed = True
@@ -225,18 +249,37 @@ class Engine:
             if market is not None:
                 market.break_book(event.reason)
             return
-        lost_trades = False
         for market in self._order:
             if market.venue == event.venue:
-                lost_trades |= "trades" in market.interrupt(event.connection, event.reason)
-        if lost_trades and self.accounts.invalidate(event.venue):
+                market.interrupt(event.connection, event.reason)
+        if event.connection in self._tapes[event.venue]:
+            self._tape_lost.add(event.venue)
+            self.distrust_accounts(event.venue)
+
+    def _hear_tape(self, venue: str, connection: str) -> None:
+        """Note that the tape runs; after a hole, states that were polled during it are as doubtful as those from before it."""
+        self._tapes[venue].add(connection)
+        if venue in self._tape_lost:
+            self._tape_lost.discard(venue)
+            self.distrust_accounts(venue)
+
+    def distrust_accounts(self, venue: str) -> None:
+        """Fills may have been missed: no account of the venue is projected until it is polled again."""
+        if self.accounts.invalidate(venue):
+            self._forget_totals()
             for market in self._order:
-                market.changed |= market.venue == event.venue
+                market.changed |= market.venue == venue
+
+    def _forget_totals(self) -> None:
+        """Have the sums over positions made anew, and not taken from an evaluation that is under way."""
+        self._totals = None
+        self._totals_after = self._sequence
 
     # --------------------------------------------------------------------------------------------------- markets
 
     def _add_market(self, venue: str, symbol: str) -> Market:
         market = Market(venue, symbol, len(self._order))
+        market.completeness = self.settings.completeness.get(venue, "none")
         self._markets[venue, symbol] = market
         self._order.append(market)
         self._tiers_by_market.append(())
@@ -253,12 +296,15 @@ class Engine:
     def _add_market_overflow(self, venue: str) -> int:
         self._count_error(venue, "too_many_symbols")
         overflow = self._markets.get(("", ""))
-        return (overflow if overflow is not None else self._add_market("", "")).index
+        if overflow is None:
+            overflow = self._add_market("", "")
+            self._rebuild_tiers()
+        return overflow.index
 
     def _rebuild_tiers(self) -> None:
         self._tiers = build_tier_table(self._tiers_by_market)
         self.accounts.refresh_tiers(self._tiers)
-        self._totals = None
+        self._forget_totals()
 
     def _unknown(self, venue: str, symbol: str) -> Market | None:
         """Meet a symbol for the first time: watch it if all are watched, else note that it was not asked for."""
@@ -358,13 +404,15 @@ class Engine:
         """Keep what the next evaluation and the poll scheduler reuse; return the projection."""
         for market in evaluation.projection.markets:
             self._last[self._markets[market.venue, market.symbol].index] = market
-        self._totals = evaluation.totals
+        if evaluation.projection.sequence > self._totals_after:
+            self._totals = evaluation.totals
         self._shock = evaluation.swept.shock.copy()  # The sweep's own array is written anew next time.
         return evaluation.projection
 
     def _set_unwatched_price(self, market: Market, prices: Array, now_ns: int) -> None:
         """A market that is only held, not watched, still needs a price for the accounts in it; some venues send all marks."""
-        if market.mark_price is not None and not feed_state(market, "mark", now_ns, self.settings.staleness).stale:
+        feed = market.feeds["mark"]
+        if market.mark_price is not None and feed.received_ns is not None and now_ns - feed.received_ns <= UNWATCHED_MARK_NS:
             prices[market.index] = market.mark_price
 
     def _venue_health(self, venue: str, now_ns: int) -> VenueHealth:

@@ -35,6 +35,9 @@ CLUSTERS_PER_SIDE = 20
 GAPS_MAX = 20
 """Published per direction, the largest by released volume: a curve of a few hundred levels has no more that matter."""
 
+FLOW_COVERED_MIN = 0.15
+"""Below this watched share of its window the typical flow is one of a few minutes, and its multiples are no scenario."""
+
 SURVIVAL_MOVES = np.array((0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2))
 """Moves at which the survival ratio is published, as far as the book reaches."""
 
@@ -72,6 +75,7 @@ class Totals(NamedTuple):
     accounts_live: NDArray[np.int64]
     accounts_excluded: NDArray[np.int64]
     accounts_lost: NDArray[np.int64]
+    lost_base: Array
     oldest_age_s: Array
     median_age_s: Array
 
@@ -138,11 +142,14 @@ def sum_positions(inputs: Inputs, swept: Sweep) -> Totals:
             oldest[index] = part.max()
             median[index] = np.median(part)
         start = end
+    # Polled lately, but the price or the margin table of something that they hold is unknown: lost as well.
+    lost = excluded[inputs.lost[legs.account[excluded]] | np.isfinite(inputs.cash_usd[legs.account[excluded]])]
     return Totals(
         np.asarray(observed, dtype=np.float64).reshape(markets, 2),
         np.bincount(market, minlength=markets),
         np.bincount(legs.market[excluded], minlength=markets),
-        np.bincount(legs.market[excluded[inputs.lost[legs.account[excluded]]]], minlength=markets),
+        np.bincount(legs.market[lost], minlength=markets),
+        np.asarray(np.bincount(legs.market[lost], weights=np.abs(legs.size[lost]), minlength=markets), dtype=np.float64),
         oldest,
         median,
     )
@@ -190,11 +197,6 @@ class _View:
         nearest_first = np.argsort(-price if side == 0 else price, kind="stable")
         return price[nearest_first], size[nearest_first]
 
-    def grid_end(self, place: int, side: int) -> float:
-        """Return the price beyond which triggers of one side are not looked at."""
-        first = self.triggers.first_bucket[place]
-        return float(self.triggers.grid.edge(first if side == 0 else first + self._columns))
-
 
 def _project_market(view: _View, place: int, market: MarketInput) -> MarketProjection:
     inputs, totals, index = view.inputs, view.totals, market.market
@@ -202,14 +204,14 @@ def _project_market(view: _View, place: int, market: MarketInput) -> MarketProje
     long_base, short_base = totals.observed_base[index].tolist()
     accounts, lost = int(totals.accounts_live[index]), int(totals.accounts_lost[index])
     stale_reasons = market.stale_reasons
-    if lost > accounts:
+    if lost > accounts or float(totals.lost_base[index]) > long_base + short_base:
         # With most of them gone, what is left would look like a market without clusters.
-        stale_reasons += (f"accounts: {lost} of {lost + accounts} known here wait to be polled again",)
+        stale_reasons += (f"accounts: {lost} of {lost + accounts} known here wait for a poll or for the price of what they hold",)
     interest = market.open_interest_base
     down = up = None
     if reference is not None and market.depth is not None:
         volumes = [notional / reference for notional in inputs.settings.exogenous_notional_usd]
-        if market.typical_flow_base:
+        if market.typical_flow_base and market.flow_window_covered_ratio >= FLOW_COVERED_MIN:
             volumes += [multiple * market.typical_flow_base for multiple in inputs.settings.exogenous_flow_multiples]
         exogenous = np.array(sorted(volumes))
         down = _project_side(view, place, market, 0, exogenous)
@@ -288,17 +290,22 @@ def _histogram(triggers: TriggerMap, place: int) -> Histogram:
 def _project_side(view: _View, place: int, market: MarketInput, side: int, volumes: Array) -> Cascade:
     """Solve one direction (side 0 falls through the bids) and pick what is published of the curve."""
     assert market.depth is not None
+    assert market.reference_price is not None
     sign = 1.0 if side == 0 else -1.0
     levels = market.depth.bids if side == 0 else market.depth.asks
     if side:
         levels = solver.Levels(-levels.near, -levels.far, levels.size)
     # Beyond the grid triggers are not known, and a book without them would look safer than it is.
-    count = int((-levels.far).searchsorted(-sign * view.grid_end(place, side), side="right"))
+    end = market.reference_price * (1.0 - sign * view.triggers.grid.reach_ratio)
+    count = int((-levels.far).searchsorted(-sign * end, side="right"))
     levels = solver.Levels(levels.near[:count], levels.far[:count], levels.size[:count])
     price, size = view.triggers_within(place, side)
     backlog = float(view.triggers.backlog_base[place, side])
     curve = solver.solve(levels, sign * price, size, backlog)
-    survival = _survival(market, curve, sign, float(volumes[-1])) if volumes.size else ()
+    # One fixed volume, so that the ratios of one moment can be compared with those of the next.
+    fixed_usd = view.inputs.settings.exogenous_notional_usd
+    volume = fixed_usd[-1] / market.reference_price if fixed_usd else float(volumes[-1]) if volumes.size else 0.0
+    survival = _survival(market, curve, sign, volume) if volume > 0.0 else ()
     largest = sorted(solver.gaps(curve), key=lambda gap: -gap.forced)[:GAPS_MAX]
     level_price = (sign * curve.price).tolist()
     return Cascade(

@@ -25,8 +25,10 @@ def feed_state(market: Market, channel: Channel, now_ns: int, limits: StalenessS
     if feed.broken:
         return FeedState(channel, age_s, stale=True, reason=feed.broken)
     if channel == "book" and (market.book is None or not market.book.reliable):
-        waiting = isinstance(market.book, SequencedBook) and market.book.state == "waiting"
-        return FeedState(channel, age_s, stale=True, reason="waiting for a snapshot" if waiting else "crossed or empty")
+        state = market.book.state if isinstance(market.book, SequencedBook) else "live"
+        # A snapshot alone says nothing of the socket: REST answers while the socket is down.
+        waiting_for = {"waiting": "waiting for a snapshot", "snapshot": "waiting for the first update after the snapshot"}
+        return FeedState(channel, age_s, stale=True, reason=waiting_for.get(state, "crossed or empty"))
     if limit_s is not None and age_s > limit_s:
         return FeedState(channel, age_s, stale=True, reason=f"silent for longer than {limit_s:g} s")
     return FeedState(channel, age_s, stale=False, reason="")
@@ -55,6 +57,7 @@ def market_input(market: Market, now_ns: int, limits: StalenessSettings, provena
         # A feed that carries no marks at all: the middle of the book stands in for them and says so.
         source, age_s, reference = "mid", feeds["book"].age_s, (best_bid + best_ask) / 2.0
         reasons = [reason for reason in reasons if not reason.startswith("mark")]
+    mark_since_ns = now_ns - round(limits.mark_s * NS)
     depth = book.depth() if book is not None and book_live else None
     return MarketInput(
         market=market.index,
@@ -64,8 +67,9 @@ def market_input(market: Market, now_ns: int, limits: StalenessSettings, provena
         reference_price=reference,
         reference_source=source,
         reference_age_s=age_s,
-        index_price=market.index_price if not feeds["mark"].stale else None,
-        funding_rate=market.funding_rate if not feeds["mark"].stale else None,
+        # Marks may come without them: each has its own age.
+        index_price=market.index_price if not feeds["mark"].stale and market.index_ns >= mark_since_ns else None,
+        funding_rate=market.funding_rate if not feeds["mark"].stale and market.funding_ns >= mark_since_ns else None,
         best_bid=best_bid,
         best_ask=best_ask,
         book_levels=book.level_count if book is not None and book_live else 0,

@@ -93,8 +93,8 @@ class Watch:
         """Take one observation, and return the notification when something changed.
 
         ``rises``, ``holds`` and ``for_s`` are given for warning and critical. ``describe`` is asked only when an alert fires
-        or ends (``None`` keeps the last numbers), ``ending`` only when it ends. The numbers of an alert that goes on firing
-        are refreshed silently.
+        or ends, and now and then between, so that the numbers of an alert that goes on firing are refreshed silently; ``None``
+        says that there is nothing left to describe. ``ending`` is asked only when it ends.
         """
         level = 0
         for latch, latch_rises, latch_holds, latch_for_s in zip(self.latches, rises, holds, for_s, strict=True):
@@ -106,7 +106,8 @@ class Watch:
         changed = previous is None or previous.severity != severity
         if not changed and 0 <= now_ns - self.described_ns < REFRESH_NS:
             return None
-        self.content = describe() or self.content
+        content = describe()
+        self.content = content or self.content
         self.described_ns = now_ns
         if previous is None:
             self.first_fired_ns = now_ns
@@ -114,7 +115,7 @@ class Watch:
             name=self.name,
             labels=self.labels,
             severity=severity,
-            summary=self.content[0],
+            summary=self.content[0] if content else f"No longer seen, about to end. Last known: {self.content[0]}",
             # A new severity is a new notification, and the start is what tells its delivery key from that of the old one.
             starts_ns=now_ns if previous is None or changed else previous.starts_ns,
             annotations={**self.content[1], "first_fired_ns": str(self.first_fired_ns)},

@@ -16,13 +16,13 @@ _venue_of = attrgetter("venue")
 class Ingest:
     """Feeds an engine with frames of several venues.
 
-    A message that cannot be used is counted by venue and reason and dropped; what it would have said is missed by the sequence
-    rules behind it, which make the market stale.
+    A message that cannot be used is counted by venue and reason and dropped. What it would have said of a book is missed by the
+    sequence rules behind it; trades have none, so the accounts are distrusted at once.
     """
 
     def __init__(self, engine: Engine, venues: Mapping[str, Venue]) -> None:
         self.engine = engine
-        self._sources = {name: (venue.parse, engine.counters[name]) for name, venue in venues.items() if name in engine.counters}
+        self._sources = {name: (venue, engine.counters[name]) for name, venue in venues.items() if name in engine.counters}
 
     def apply(self, frame: Frame) -> None:
         """Apply one frame."""
@@ -33,7 +33,8 @@ class Ingest:
         handlers = self.engine.handlers()
         for venue, run in itertools.groupby(frames, _venue_of):
             # Frames of one venue come in runs; what is the same for all of a run is looked up and counted once.
-            parse, count = self._sources[venue]
+            source, count = self._sources[venue]
+            parse = source.parse
             seen = applied = 0
             for frame in run:
                 seen += 1
@@ -41,6 +42,9 @@ class Ingest:
                     events = parse(frame)
                 except FeedError as error:
                     count.parse_errors[error.reason] = count.parse_errors.get(error.reason, 0) + 1
+                    if frame.payload is not None and (source.channel_key(frame.payload) or "").startswith("trades:"):
+                        # The tape has no sequence numbers that would show the hole later.
+                        self.engine.distrust_accounts(venue)
                     continue
                 for event in events:
                     applied += 1

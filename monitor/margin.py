@@ -40,7 +40,7 @@ class TierError(ValueError):
 
 
 def check_tiers(symbol: str, tiers: Sequence[MarginTier]) -> None:
-    """Raise :class:`TierError` unless lower bounds start at 0 and rise, and rates lie in (0, 1)."""
+    """Raise :class:`TierError` unless lower bounds start at 0 and rise, rates lie in (0, 1), and maintenance has no jumps."""
     for row, tier in enumerate(tiers):
         if row == 0 and tier.lower_bound_usd != 0.0:
             raise TierError(f"{symbol}: the first margin tier starts at {tier.lower_bound_usd}, not at 0")
@@ -48,6 +48,11 @@ def check_tiers(symbol: str, tiers: Sequence[MarginTier]) -> None:
             raise TierError(f"{symbol}: margin tier {row} does not start above tier {row - 1}")
         if not 0.0 < tier.maintenance_rate < 1.0:
             raise TierError(f"{symbol}: margin tier {row} has a maintenance rate of {tier.maintenance_rate}")
+        before = tiers[row - 1] if row else tier
+        step = tier.lower_bound_usd * (tier.maintenance_rate - before.maintenance_rate)
+        jump = tier.deduction_usd - (before.deduction_usd if row else 0.0) - step
+        if not abs(jump) <= 1e-6 * max(1.0, tier.lower_bound_usd * tier.maintenance_rate):
+            raise TierError(f"{symbol}: maintenance jumps by {-jump} where margin tier {row} begins")
 
 
 def build_tier_table(markets: Sequence[Sequence[MarginTier]]) -> TierTable:
@@ -93,7 +98,7 @@ def solve_tiered_trigger(size: Array, market: Indices, equity_elsewhere: Array, 
 
     ``equity_elsewhere`` is the account's surplus without this leg: cash plus the value of all other legs at their present prices.
     As maintenance is continuous and its rate below one, the function of p is strictly monotone, so exactly one tier holds its own
-    root; where none does (tables with jumps) the result is the nearest bound between two tiers that both point to it.
+    root. Tables with jumps, where none might, are refused by :func:`check_tiers`.
 
     Returns:
         Shape (N,); not positive or NaN where no such price exists.

@@ -88,7 +88,6 @@ class Pollster:
             if weight <= 0:
                 return
             requests = self._venue.account_requests(demand.account, mode_known=demand.mode_known)
-            accepted = [self._poller.submit(request) for request in requests]
-            if all(accepted):
-                self._engine.accounts.note_asked(demand, now_ns)
-            weight -= sum(request.weight for request in requests)
+            weight -= sum(request.weight for request in requests if self._poller.submit(request))
+            # Asked in vain counts too, or those whom the venue refuses would stand first for ever.
+            self._engine.accounts.note_asked(demand, now_ns)

@@ -89,8 +89,8 @@ class Cascade(msgspec.Struct, frozen=True):
     """One direction of one market: what it takes, and how far it runs (models.md 2 and 3.5).
 
     The displayed book ends at ``reach_price`` (or is cut there because liquidations are not looked for beyond); ``backlog_base`` is
-    forced volume that is already triggered. ``survival_ratio`` is that of the end of the book for the largest configured exogenous
-    volume; the curve is in ``survival``.
+    forced volume that is already triggered. ``survival_ratio`` is that of the end of the book for the largest configured notional
+    (without one, the largest flow); the curve is in ``survival``.
     """
 
     barrier: tuple[BarrierPoint, ...]

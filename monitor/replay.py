@@ -9,7 +9,7 @@ from connectors.frames import Frame
 from connectors.venue import Venue
 from monitor.engine import NS, REFRESH_NS, Engine, EngineSettings
 from monitor.ingest import Ingest
-from monitor.projection import Projection, encode_market
+from monitor.projection import MarketProjection, Projection, encode_market
 from monitor.summary import ReplaySummary, summarise_market
 
 SILENCE_MAX_NS = 60 * NS
@@ -41,6 +41,7 @@ class Replay:
         self._on_projection = on_projection
         self._on_line = on_line
         self._digest = hashlib.sha256()
+        self._written: dict[tuple[str, str], MarketProjection] = {}
         self._lines = 0
         self._first_ns: int | None = None
         self._last_ns = 0
@@ -86,7 +87,9 @@ class Replay:
         if self._on_projection is not None:
             self._on_projection(self.projection)
         for market in self.projection.markets:
-            if market.as_of_ns == now_ns:
+            # A market that did not change is handed on as it was; what was made anew is another object.
+            if self._written.get((market.venue, market.symbol)) is not market:
+                self._written[market.venue, market.symbol] = market
                 line = encode_market(market)
                 self._digest.update(line)
                 self._digest.update(b"\n")

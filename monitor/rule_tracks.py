@@ -37,8 +37,8 @@ class Track:
         margin = 1.0 + MATCH_MARGIN_RATIO
         return low <= self.high * margin and self.low <= high * margin
 
-    def touch(self, market: MarketProjection, now_ns: int) -> None:
-        """Note when the price is at or past the near edge; where nothing is left, there is nothing to reach.
+    def touch(self, market: MarketProjection, now_ns: int, *, left: bool) -> None:
+        """Note when the price is at or past the near edge; once nothing is ``left``, there is nothing to reach.
 
         Marks come every second or three, liquidations within milliseconds: where the whole displayed book is past the edge, the
         price has been there although the mark we know has not.
@@ -46,7 +46,7 @@ class Track:
         bid, ask, mark = market.best_bid, market.best_ask, market.reference_price
         prices = [price for price in (mark, ask if self.side == "long" else bid) if price is not None]
         met = any(price <= self.high if self.side == "long" else price >= self.low for price in prices)
-        if met and self.vanishing_ns is None:
+        if met and (left or self.vanishing_ns is None):
             self.touched_ns = now_ns
 
 

@@ -122,7 +122,7 @@ class RuleBook:
         matches, unmatched = match(state.tracks, market.clusters)
         changes: list[Alert] = []
         for track in state.tracks:
-            track.touch(market, now_ns)
+            track.touch(market, now_ns, left=track.identity in matches)
             changes += _step_track(track, matches.get(track.identity), market, settings, now_ns)
         state.tracks = [track for track in state.tracks if not track.watch.idle]
         # The largest first, so that they find a place when there are too many.
@@ -270,7 +270,7 @@ def _step_track(
         rises, holds = _cluster_conditions(cluster, reference_price, settings)
         track.price = cluster.price
         track.low, track.high = band(cluster)
-        track.touch(market, now_ns)
+        track.touch(market, now_ns, left=True)
     if holds[0]:
         track.vanishing_ns = None
     elif track.vanishing_ns is None or track.vanishing_ns > now_ns:

@@ -37,14 +37,14 @@ from alerts.sinks import Fatal, Retryable, encode
 # good, and the next pause as the first, after ten seconds; two daemons that throw each other out therefore slow down.
 BACKOFF_FIRST_S, BACKOFF_MAX_S, GOOD_AFTER_S = 0.5, 30.0, 10.0
 
-# Retained topics that are kept for the next connection: the 5,000 markets that rules allow, of about 20 kB each 100 MB.
+# Retained topics that are kept for the next connection: the 5,000 markets that rules allow, of about 1 kB each 5 MB.
 STATES_MAX = 5_000
 
 # The protocol allows 65,535 bytes, brokers much less; real names have at most 20 characters.
 TOPIC_MAX = 1_000
 
-# A state with 200 barrier points in both directions has about 60 kB of JSON.
-STATE_BYTES_MAX = 256 * 1024
+# A state has about 1 kB of JSON, and more only where many reasons make it stale.
+STATE_BYTES_MAX = 64 * 1024
 
 # How long leaving may take: "offline" and a goodbye are two round trips.
 CLOSE_TIMEOUT_S = 3.0

@@ -14,7 +14,7 @@ from monitor.app import Daemon
 from monitor.commands.service import serve
 from monitor.commands.terminal import stdout
 from monitor.config import Config
-from monitor.rule_settings import RuleSettings
+from monitor.rule_settings import LargeClusterNearSettings, MarketRuleSettings, RuleSettings
 from monitor.settings import LogSettings, VenueConfig
 from monitor.web.settings import HttpSettings
 
@@ -40,7 +40,14 @@ def demo_config(server: SimulatedVenueServer, port: int) -> Config:
         instance="demo",
         http=HttpSettings(port=port),
         venues=(venue,),
-        rules=RuleSettings(),
+        rules=RuleSettings(
+            markets={
+                f"{venue.name}/{symbol}": MarketRuleSettings(
+                    large_cluster_near=LargeClusterNearSettings(notional_usd=3e6, critical_notional_usd=15e6)
+                )
+                for symbol in venue.symbols[1:]
+            }
+        ),
         sinks=(StdoutSettings(name="stdout"),),
         log=LogSettings(level="info"),
     )

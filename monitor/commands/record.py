@@ -24,4 +24,4 @@ def run_record(config_path: Path, output: Path, duration_s: float | None) -> int
     recording = config.recording.model_copy(update={"enabled": True, "directory": str(output.absolute())})
     http = config.http.model_copy(update={"enabled": False})
     quiet = config.model_copy(update={"recording": recording, "http": http, "sinks": ()})
-    return serve(lambda: contextlib.nullcontext(quiet), duration_s=duration_s, seed=time.time_ns())
+    return serve(lambda: contextlib.nullcontext(quiet), duration_s=duration_s, seed=time.time_ns(), must_record=True)

@@ -21,6 +21,7 @@ def serve(
     duration_s: float | None = None,
     seed: int = 0,
     when_ready: Callable[[Daemon], None] = lambda _daemon: None,
+    must_record: bool = False,
 ) -> int:
     """Run a daemon until SIGTERM, Ctrl-C or the end of ``duration_s``.
 
@@ -29,6 +30,7 @@ def serve(
         duration_s: how long to run at most.
         seed: of the daemon's jitter.
         when_ready: called once everything listens and is subscribed.
+        must_record: whether a recording that fails is a failure of the run.
 
     Returns:
         The exit code.
@@ -43,7 +45,7 @@ def serve(
             loop.call_later(duration_s, stop.set)
         async with open_config() as config, asyncio.TaskGroup() as group:
             configure_logs(config.log.level, config.log.format)
-            daemon = Daemon(config, seed=seed)
+            daemon = Daemon(config, seed=seed, must_record=must_record)
             announcement = group.create_task(_announce(daemon, when_ready))
             await daemon.run(stop)
             announcement.cancel()

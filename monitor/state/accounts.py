@@ -29,7 +29,18 @@ FILL_MEMORY_NS = 15_000_000_000
 
 MODE_UNASKED, MODE_STANDARD, MODE_OTHER = 0, 1, 2
 _FREE = -1
-_ROW_ARRAYS = ("_cash_usd", "_owner", "_first_leg", "_as_of_ns", "_polled_ns", "_asked_ns", "_mode", "_sound", "_pinned")
+_ROW_ARRAYS = (
+    "_cash_usd",
+    "_owner",
+    "_first_leg",
+    "_as_of_ns",
+    "_polled_ns",
+    "_asked_ns",
+    "_forgotten_ns",
+    "_mode",
+    "_sound",
+    "_pinned",
+)
 _LEG_ARRAYS = ("_leg_row", "_leg_market", "_leg_next", "_size", "_slope", "_second_tier_price", "_venue_liquidation_price")
 
 
@@ -81,6 +92,7 @@ class AccountTable:
         self._mode = np.zeros(rows, dtype=np.int8)
         self._sound = np.zeros(rows, dtype=np.bool_)
         self._pinned = np.zeros(rows, dtype=np.bool_)
+        self._forgotten_ns = np.zeros(rows, dtype=np.int64)  # Exchange time of the last fill that is no longer remembered.
         # Per leg.
         self._leg_row = np.zeros(legs, dtype=np.int32)
         self._leg_market = np.zeros(legs, dtype=np.int32)
@@ -156,7 +168,8 @@ class AccountTable:
         self._cash_usd[row] = event.cross_cash_usd
         self._as_of_ns[row] = event.exchange_ns
         self._polled_ns[row] = event.received_ns
-        self._sound[row] = True
+        # What was forgotten and is newer than the answer may or may not be in it.
+        self._sound[row] = event.exchange_ns >= self._forgotten_ns[row]
         for position, market in zip(event.positions, markets, strict=True):
             holder = row
             if position.isolated_cash_usd is not None:
@@ -203,7 +216,7 @@ class AccountTable:
         while self._recent_order and self._recent_order[0][0] < before_ns:
             _, row = self._recent_order.popleft()
             fills = self._recent[row]
-            fills.pop(0)
+            self._forgotten_ns[row] = max(self._forgotten_ns[row], fills.pop(0).exchange_ns)
             if not fills:
                 del self._recent[row]
 
@@ -382,7 +395,8 @@ class AccountTable:
         closeness = np.where(self._mode[rows] == MODE_OTHER, 10.0, closeness)
         # A question counts like its answer, or accounts whose answers cannot be used would take all polls.
         age_s = (now_ns - np.maximum(self._polled_ns[rows], self._asked_ns[rows])) / 1e9
-        age_s = np.minimum(age_s, 86_400.0)
+        # What was begun is finished first: without its mode a polled account is of no use.
+        age_s = np.where(asks_mode, 86_400.0, np.minimum(age_s, 86_400.0))
         worth = age_s / closeness
         best = np.argsort(-worth, kind="stable")[:limit]
         # The mode costs ten times the state, so it is asked only of accounts that turned out to hold something.

@@ -248,8 +248,8 @@ class SequencedBook:
 
     @property
     def reliable(self) -> bool:
-        """Tell whether a snapshot is in place, the sequence holds, and both sides are there and do not cross."""
-        return self.state != "waiting" and sound_touch(self.best_bid, self.best_ask)
+        """Tell whether deltas follow a snapshot, the sequence holds, and both sides are there and do not cross."""
+        return self.state == "live" and sound_touch(self.best_bid, self.best_ask)
 
     def depth(self) -> Depth:
         """Return both sides up to the furthest price that the snapshot covered."""

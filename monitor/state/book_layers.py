@@ -52,6 +52,11 @@ class LayeredBook:
             self._quote, self._quote_ns = None, -1
         return self._finest() is not None
 
+    @property
+    def received_ns(self) -> int | None:
+        """When the newest full-resolution layer arrived."""
+        return max((layer.received_ns for layer in self._layers.values() if layer.figures is None), default=None)
+
     def expire(self, oldest_ns: int) -> None:
         """Forget layers that were received before ``oldest_ns``: the depth then ends where the remaining ones do."""
         self._layers = {name: layer for name, layer in self._layers.items() if layer.received_ns >= oldest_ns}

@@ -17,6 +17,7 @@ from connectors.events import (
     Quote,
     Trade,
 )
+from connectors.frames import REST_CONNECTION
 from monitor.state.book import SequencedBook
 from monitor.state.book_layers import LayeredBook
 
@@ -26,6 +27,9 @@ FLOW_MINUTES = 30
 
 FILLS_SEEN_MAX = 4_096
 """Fill ids remembered to count each liquidation fill once although both sides may report it: hours of a busy feed."""
+
+POLLED_AFTER_NS = 5_000_000_000
+"""A polled value counts only where the socket has been silent for this long: an answer may have been seconds on its way."""
 
 Channel = Literal["book", "trades", "mark", "open_interest"]
 
@@ -45,12 +49,14 @@ class Feed:
 class Flow:
     """Net taker volume per minute, and which minutes were fully watched."""
 
-    __slots__ = ("_broken", "_minute", "_minute_end_ns", "_net", "_window")
+    __slots__ = ("_broken", "_lost", "_minute", "_minute_end_ns", "_net", "_window")
 
     def __init__(self) -> None:
         self._minute: int | None = None
         self._net = 0.0
         self._broken = False
+        self._lost = True
+        """Nobody watches: from the start or a lost connection until the next trade."""
         self._minute_end_ns = 0
         self._window: deque[tuple[int, float]] = deque(maxlen=FLOW_MINUTES)
 
@@ -67,30 +73,35 @@ class Flow:
         if not self._broken:
             self._window.append((self._minute, self._net))
         self._net = 0.0
-        self._broken = False
-        for quiet in range(max(self._minute + 1, minute - FLOW_MINUTES), minute):
-            self._window.append((quiet, 0.0))
+        self._broken = self._lost
+        if not self._lost:
+            for quiet in range(max(self._minute + 1, minute - FLOW_MINUTES), minute):
+                self._window.append((quiet, 0.0))
         self._minute = minute
 
     def add(self, received_ns: int, signed_size: float) -> None:
         """Count one trade (buys of takers positive)."""
         if received_ns >= self._minute_end_ns:
             self.advance(received_ns)
+        self._lost = False
         self._net += signed_size
 
     def interrupt(self) -> None:
-        """Trades may have been missed: the running minute does not count."""
-        self._broken = True
+        """Trades may have been missed: no minute counts until one that begins after the next trade."""
+        self._broken = self._lost = True
 
     def typical_base(self) -> float | None:
         """Return the median absolute net volume of the watched minutes, ``None`` before the first."""
-        return float(np.median([abs(net) for _, net in self._window])) if self._window else None
+        watched = self._watched()
+        return float(np.median([abs(net) for net in watched])) if watched else None
 
     def covered_ratio(self) -> float:
         """Return the watched share of the last ``FLOW_MINUTES`` minutes."""
-        if self._minute is None:
-            return 0.0
-        return sum(minute >= self._minute - FLOW_MINUTES for minute, _ in self._window) / FLOW_MINUTES
+        return len(self._watched()) / FLOW_MINUTES
+
+    def _watched(self) -> list[float]:
+        since = (self._minute or 0) - FLOW_MINUTES
+        return [net for minute, net in self._window if minute >= since]
 
 
 class Market:
@@ -108,8 +119,10 @@ class Market:
         "completeness",
         "feeds",
         "flow",
+        "funding_ns",
         "funding_rate",
         "index",
+        "index_ns",
         "index_price",
         "liquidated_usd",
         "mark_price",
@@ -129,6 +142,7 @@ class Market:
         self.mark_price: float | None = None
         self.index_price: float | None = None
         self.funding_rate: float | None = None
+        self.index_ns = self.funding_ns = 0
         self.open_interest_base: float | None = None
         self.flow = Flow()
         self.liquidated_usd = {"long": 0.0, "short": 0.0}
@@ -146,8 +160,8 @@ class Market:
         """The price that margin is computed at has changed, or it or the book can no longer be relied on."""
         self._watermark_ns = -1
         self._watermark_ids: set[int] = set()
-        self._fills_seen: set[tuple[int, str | None]] = set()
-        self._fills_order: deque[tuple[int, str | None]] = deque()
+        self._fills_seen: set[tuple[object, ...]] = set()
+        self._fills_order: deque[tuple[object, ...]] = deque()
 
     def _heard(self, channel: Channel, connection: str, received_ns: int) -> Feed:
         feed = self.feeds[channel]
@@ -155,6 +169,17 @@ class Market:
         feed.connection = connection
         self.changed = True
         return feed
+
+    def _is_outrun(self, channel: Channel, event: MarkPrice | OpenInterest) -> bool:
+        """Tell whether a polled value, which may have been seconds on its way, comes beside a socket that says newer ones."""
+        feed = self.feeds[channel]
+        return (
+            event.connection == REST_CONNECTION
+            and feed.connection not in {"", REST_CONNECTION}
+            and not feed.broken
+            and feed.received_ns is not None
+            and event.received_ns - feed.received_ns < POLLED_AFTER_NS
+        )
 
     def apply_book_snapshot(self, event: BookSnapshot) -> bool:
         """Apply a snapshot; return ``False`` if the sequence is broken right behind it."""
@@ -195,16 +220,20 @@ class Market:
 
     def apply_mark(self, event: MarkPrice) -> None:
         """Take over the mark price and what came with it."""
+        if self._is_outrun("mark", event):
+            return
         self._heard("mark", event.connection, event.received_ns).broken = ""
         self.repriced = self.repriced or event.mark_price != self.mark_price
         self.mark_price = event.mark_price
         if event.index_price is not None:
-            self.index_price = event.index_price
+            self.index_price, self.index_ns = event.index_price, event.received_ns
         if event.funding_rate is not None:
-            self.funding_rate = event.funding_rate
+            self.funding_rate, self.funding_ns = event.funding_rate, event.received_ns
 
     def apply_open_interest(self, event: OpenInterest) -> None:
         """Take over the open interest."""
+        if self._is_outrun("open_interest", event):
+            return
         self._heard("open_interest", event.connection, event.received_ns).broken = ""
         self.open_interest_base = event.open_interest_base
 
@@ -214,6 +243,10 @@ class Market:
         Venues replay recent trades after every subscription. What is older than the newest trade seen is such a replay; trades of
         the same instant are told apart by their ids.
         """
+        feed = self._trades_feed  # A repetition too shows that the channel is there.
+        feed.received_ns = event.received_ns
+        feed.connection = event.connection
+        feed.broken = ""
         exchange_ns = event.exchange_ns
         if exchange_ns > self._watermark_ns:
             self._watermark_ns = exchange_ns
@@ -222,23 +255,20 @@ class Market:
             return False
         else:
             self._watermark_ids.add(event.trade_id)
-        feed = self._trades_feed
-        feed.received_ns = event.received_ns
-        feed.connection = event.connection
-        feed.broken = ""
         self.flow.add(event.received_ns, event.size if event.aggressor == "buy" else -event.size)
         return True
 
     def apply_liquidation(self, event: Liquidation) -> bool:
         """Count a liquidation fill once; return ``False`` for one that was counted before."""
-        if event.fill_id is not None:
-            key = (event.fill_id, event.account)
-            if key in self._fills_seen:
-                return False
-            if len(self._fills_order) == FILLS_SEEN_MAX:
-                self._fills_seen.discard(self._fills_order.popleft())
-            self._fills_seen.add(key)
-            self._fills_order.append(key)
+        # Without an id, what is the same to the instant is the same: throttled feeds have one a second.
+        parts = (event.exchange_ns, event.side, event.price, event.size)
+        key = (event.fill_id, event.account) if event.fill_id is not None else parts
+        if key in self._fills_seen:
+            return False
+        if len(self._fills_order) == FILLS_SEEN_MAX:
+            self._fills_seen.discard(self._fills_order.popleft())
+        self._fills_seen.add(key)
+        self._fills_order.append(key)
         self.completeness = event.completeness
         self.liquidated_usd[event.side] += event.price * event.size
         self.changed = True
@@ -249,7 +279,10 @@ class Market:
         hit: list[Channel] = []
         for channel, feed in self.feeds.items():
             if channel == "book" and type(self.book) is LayeredBook:
-                if not self.book.interrupt(connection) and not feed.broken:
+                if self.book.interrupt(connection):
+                    feed.received_ns = self.book.received_ns  # The age is that of what is left.
+                    self.changed = True
+                elif not feed.broken:
                     feed.broken = reason
                     hit.append(channel)
             elif feed.connection == connection and feed.received_ns is not None:

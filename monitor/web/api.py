@@ -93,8 +93,7 @@ class Api:
         history = self._hub.history((market.venue, market.symbol))
         if history is None:
             raise RequestError(404, "no_history", f"no history is kept for {market.venue}/{market.symbol}: all places are taken")
-        stamp = views.stamp(market, self._hub.evaluation_age_s() or 0.0)
-        return json_response(views.HistoryResponse(**stamp, samples=history.query(seconds, columns)))
+        return json_response(views.history(market, self._hub.evaluation_age_s() or 0.0, history.query(seconds, columns)))
 
     async def alerts(self, _: web.Request) -> web.Response:
         """Answer with what fires and what changed last."""

@@ -132,7 +132,8 @@ def _stream() -> dict[str, Any]:
             'The server sends {"type": ...} with one of: "hello" (once), "markets" (all summaries, about once a second even '
             'when nothing is evaluated), "market" (a followed market, without the histogram), "sample" (one history '
             'sample of a followed market), "gone" (a followed market is not known), "status", "alerts" (firing and recent), '
-            '"firing" (the same alerts with newer numbers), "alert" (one change), "error". State messages are conflated to the latest. The client may send {"subscribe": ["venue/symbol", ...]} to '
+            '"firing" (the same alerts with newer numbers), "alert" (one change), "error". State messages are conflated to the '
+            'latest. The client may send {"subscribe": ["venue/symbol", ...]} to '
             "choose the markets it follows."
         ),
         "responses": {"101": {"description": "Switching to WebSocket."}},

@@ -6,7 +6,7 @@ since the last evaluation. Names are those of ``monitor/projection.py``.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -180,6 +180,8 @@ class ReadyResponse(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
+Stamped = TypeVar("Stamped", bound=MarketStamp)
+
 # The whole market as JSON: the projection's own fields, both cascades gathered as in the ``--projections`` output.
 _MARKET_FIELDS: list[tuple[str, Any]] = [
     (field.name, field.type)
@@ -205,69 +207,38 @@ def market_fields(market: MarketProjection, evaluation_age_s: float, *, histogra
     return fields
 
 
-def stamp(market: MarketProjection, evaluation_age_s: float) -> dict[str, Any]:
-    """Return the fields of ``MarketStamp``."""
-    return {
-        "as_of_ns": market.as_of_ns,
-        "evaluation_age_s": evaluation_age_s,
-        "venue": market.venue,
-        "symbol": market.symbol,
-        "provenance": market.provenance,
-        "reference_price": market.reference_price,
-        "reference_source": market.reference_source,
-        "reference_age_s": market.reference_age_s,
-        "stale": market.stale,
-        "stale_reasons": market.stale_reasons,
+def about(kind: type[Stamped], market: MarketProjection, evaluation_age_s: float, **more: Any) -> Stamped:
+    """Make an answer about a market: what ``more`` does not give has the name it has in the projection."""
+    taken: dict[str, Any] = {
+        name: getattr(market, name) for name in kind.__struct_fields__ if name not in more and name != "evaluation_age_s"
     }
+    return kind(**taken, **more, evaluation_age_s=evaluation_age_s)
 
 
 def summary(market: MarketProjection, evaluation_age_s: float) -> MarketSummary:
     """Return one line about a market."""
-    return MarketSummary(
-        **stamp(market, evaluation_age_s),
-        best_bid=market.best_bid,
-        best_ask=market.best_ask,
-        open_interest_usd=market.open_interest_usd,
-        observed_notional_usd=market.observed_notional_usd,
-        coverage_ratio=market.coverage_ratio,
-        accounts=market.accounts,
-        accounts_excluded=market.accounts_excluded,
-        oldest_account_age_s=market.oldest_account_age_s,
-    )
+    return about(MarketSummary, market, evaluation_age_s)
 
 
 def clusters(market: MarketProjection, evaluation_age_s: float) -> ClustersResponse:
     """Return where liquidation prices gather."""
-    return ClustersResponse(
-        **stamp(market, evaluation_age_s),
-        accounts=market.accounts,
-        accounts_excluded=market.accounts_excluded,
-        oldest_account_age_s=market.oldest_account_age_s,
-        coverage_ratio=market.coverage_ratio,
-        clusters=market.clusters,
-        histogram=market.histogram,
-    )
+    return about(ClustersResponse, market, evaluation_age_s)
 
 
 def cascade(market: MarketProjection, evaluation_age_s: float) -> CascadeResponse:
     """Return both cascades."""
-    return CascadeResponse(
-        **stamp(market, evaluation_age_s),
-        typical_flow_base=market.typical_flow_base,
-        flow_window_covered_ratio=market.flow_window_covered_ratio,
-        coverage_ratio=market.coverage_ratio,
-        cascade=CascadePair(down=market.cascade_down, up=market.cascade_up),
-    )
+    pair = CascadePair(down=market.cascade_down, up=market.cascade_up)
+    return about(CascadeResponse, market, evaluation_age_s, cascade=pair)
 
 
 def liquidations(market: MarketProjection, evaluation_age_s: float) -> LiquidationsResponse:
     """Return the liquidated totals with their completeness."""
-    return LiquidationsResponse(
-        **stamp(market, evaluation_age_s),
-        liquidated_long_usd=market.liquidated_long_usd,
-        liquidated_short_usd=market.liquidated_short_usd,
-        liquidation_completeness=market.liquidation_completeness,
-    )
+    return about(LiquidationsResponse, market, evaluation_age_s)
+
+
+def history(market: MarketProjection, evaluation_age_s: float, samples: HistoryColumns) -> HistoryResponse:
+    """Return the recent past of a market."""
+    return about(HistoryResponse, market, evaluation_age_s, samples=samples)
 
 
 def alert_view(alert: Alert) -> AlertView:

@@ -43,6 +43,8 @@ VENUE = "hyperliquid"
 POSITIONS = 1_000_000
 MESSAGES_PER_SECOND = 20_000
 TARGET_MS = 35.0
+EAGER_INTERVAL_MS = 20
+"""The least that the configuration allows."""
 
 WARM_UP_S = 3
 MEASURED_S = 20
@@ -63,6 +65,8 @@ class Scale(NamedTuple):
     load_factor: float = 1.0
     warm_up_s: int = WARM_UP_S
     measured_s: int = MEASURED_S
+    interval_ms: int = ProjectionSettings().interval_ms
+    """How soon a market without a new mark is projected again after a change; one with a new mark always is at once."""
 
 
 QUICK = Scale(positions=24_000, markets=10, load_factor=0.5, warm_up_s=1, measured_s=1)
@@ -70,15 +74,20 @@ QUICK = Scale(positions=24_000, markets=10, load_factor=0.5, warm_up_s=1, measur
 
 
 def measure(*, quick: bool = False) -> list[Row]:
-    """Measure one run of a daemon."""
-    with _logs_aside():
-        return uvloop.run(_measure(QUICK if quick else Scale()))
+    """Measure a daemon as it comes, and one that is told to project every change as soon as it can."""
+    scales = [QUICK] if quick else [Scale(), Scale(interval_ms=EAGER_INTERVAL_MS)]
+    rows: list[Row] = []
+    for scale in scales:
+        with _logs_aside():
+            rows += uvloop.run(_measure(scale))
+    return rows
 
 
 async def _measure(scale: Scale) -> list[Row]:
     section = (
         f"latency: {scale.positions:,} positions, {scale.markets} markets, "
-        f"{round(MESSAGES_PER_SECOND / MARKETS * scale.markets * scale.load_factor):,} messages/s"
+        f"{round(MESSAGES_PER_SECOND / MARKETS * scale.markets * scale.load_factor):,} messages/s, "
+        f"interval_ms = {scale.interval_ms}"
     )
     population = draw_population(scale.positions, scale.markets)
     observed_base = np.bincount(population.market, weights=np.abs(population.size), minlength=scale.markets)
@@ -128,7 +137,7 @@ def _config(scale: Scale) -> Config:
     # Built without validation, which refuses more than the 125 coins that the venue allows one address: the load is what matters
     # here, and all of it in the format of one venue is easier to read. Nothing of it connects anywhere.
     venue = VenueConfig.model_construct(name=VENUE, symbols=tuple(symbols(scale.markets)), accounts_max=1_000_000)
-    projection = ProjectionSettings(interval_ms=20)
+    projection = ProjectionSettings(interval_ms=scale.interval_ms)
     return Config.model_construct(http=HttpSettings(enabled=False), projection=projection, venues=(venue,))
 
 

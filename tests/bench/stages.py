@@ -86,7 +86,7 @@ def watching(daemon: Daemon) -> Iterator[Stages]:
         ("  histogram", monitor.evaluate, "map_triggers"),
         ("  clusters", monitor.evaluate, "find_hills"),
         ("  totals", monitor.evaluate, "sum_positions"),
-        ("  triggers within reach", monitor.evaluate, "_ReachTriggers"),
+        ("  triggers within reach", monitor.evaluate, "_View"),
         ("  project one market", monitor.evaluate, "_project_market"),
     ]
     with contextlib.ExitStack() as restored:

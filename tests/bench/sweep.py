@@ -47,12 +47,12 @@ def _measure_size(positions: int, rounds: int) -> list[Row]:
     settings = ProjectionSettings()
     grid = make_grid(settings.bucket_ratio, settings.max_distance_ratio)
     swept = sweep(legs, cash, prices, tiers, workspace)
-    triggers = map_triggers(legs.market, legs.size, swept, prices, grid)
+    triggers = map_triggers(legs, swept, prices, grid)
     hills = find_hills(triggers, per_side=CLUSTERS_PER_SIDE, min_share=settings.cluster_min_share)
     steps: dict[str, Prepare] = {
         "copy inputs and outputs": always(copying(*legs, cash, prices, *swept)),
         "sweep": always(lambda: sweep(legs, cash, prices, tiers, workspace)),
-        "histogram": always(lambda: map_triggers(legs.market, legs.size, swept, prices, grid)),
+        "histogram": always(lambda: map_triggers(legs, swept, prices, grid)),
         "clusters": always(
             lambda: find_hills(triggers, per_side=CLUSTERS_PER_SIDE, min_share=settings.cluster_min_share),
         ),

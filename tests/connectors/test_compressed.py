@@ -28,3 +28,16 @@ def test_notes_and_unknown_parts_of_zstd_files(tmp_path: Path) -> None:
         list(read_text(path))
     with pytest.raises(ValueError, match="too long"):
         encode_note(bytes(100_000))
+
+
+def test_a_bomb_comes_in_pieces_that_fit_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zst"
+    compressor = zstandard.ZstdCompressor(level=19).compressobj()
+    with path.open("wb") as file:
+        for _ in range(128):
+            file.write(compressor.compress(bytes(1024 * 1024)))
+        file.write(compressor.flush())
+    assert path.stat().st_size < 8 * 1024
+    sizes = [len(piece) for piece in read_text(path) if isinstance(piece, bytes)]
+    assert sum(sizes) == 128 * 1024 * 1024
+    assert max(sizes) <= 33 * 1024 * 1024

@@ -25,6 +25,7 @@ def subscribe(**fields: object) -> bytes:
     [
         (b'{"channel":"l2Book","data":{"coin":"BTC","levels":[]}}', Feed("l2Book", "BTC")),
         (b'{"data":{"levels":[],"fast":true,"coin":"BTC"},"channel":"l2Book"}', Feed("l2Book", "BTC", "fast")),
+        (b'{"channel":"fastBook","data":{"coin":"BTC","levels":[]}}', Feed("l2Book", "BTC", "fast")),
         (b'{"channel":"trades","data":[{"coin":"ETH","px":"1"},{"coin":"ETH"}]}', Feed("trades", "ETH")),
         (b'{"channel":"trades","data":[]}', None),
         (b'{"channel":"candle","data":{"s":"BTC","i":"1m","t":1}}', Feed("candle", "BTC", "1m")),

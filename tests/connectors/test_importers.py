@@ -301,3 +301,21 @@ def test_a_torn_capture_yields_a_beginning_and_an_error(tmp_path: Path, compress
             assert not compressed
             assert whole[size - 1 : size] == b"\n" or whole[size : size + 1] == b"\n"
         assert frames == expected[: len(frames)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tape", b'1737918843893903000 {"channel":"l2Book","data":{}}\n'),
+        ("raw", b'2026-06-17T00:00:01.0000001Z {"channel":"trades","data":[]}\n'),
+        ("HL.ws.1.0", b'1626992741.5: {"channel":"trades","data":[]}\n'),
+        ("HL.ws.1.0", b"wss://api.hyperliquid.xyz/ws <-> 1626992741.5\n"),
+    ],
+)
+def test_a_capture_of_another_venue_than_was_named_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    """Taken at its word, it would become a recording of nothing but messages that nobody understands."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(RecordingError, match="of hyperliquid, not binance"):
+        read_all(path, venue="binance")
+    read_all(path, venue="hyperliquid")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from monitor.settings import ProjectionSettings, StalenessSettings
 from monitor.state.book import SequencedBook
 
 NS = 1_000_000_000
+
 LIQMON = str(Path(sys.executable).with_name("liqmon"))
 """The command as it is installed beside the interpreter that runs the tests."""
 
@@ -80,11 +81,6 @@ def book_of(engine: Engine, symbol: str) -> Book:
     assert isinstance(book, SequencedBook), f"no book of {symbol}"
     assert book.state == "live", f"the book of {symbol} is {book.state}"
     return Book(sorted(book.bids.items(), reverse=True), sorted(book.asks.items()))
-
-
-def until(frames: Iterable[Frame], received_ns: int) -> Iterator[Frame]:
-    """Cut frames off at a moment."""
-    return (frame for frame in frames if frame.received_ns <= received_ns)
 
 
 def environment(**more: str) -> Mapping[str, str]:

@@ -361,8 +361,8 @@ def test_every_message_twice_gives_the_same_state_at_every_moment(two_markets: l
         assert book_of(doubled.replay.engine, symbol) == book_of(clean.replay.engine, symbol)
 
 
-def test_the_whole_recording_of_a_minute_twice_in_a_row_gives_the_same_state(two_markets: list[Frame], clean: Watched) -> None:
-    # As after a reconnect, when a venue repeats what it has sent: all of it is older than what is known.
+def test_what_a_venue_repeats_after_a_reconnect_changes_nothing(two_markets: list[Frame], clean: Watched) -> None:
+    # All of it is older than what is known; marks are left out, because the latest one counts whatever it is.
     last_ns = two_markets[-1].received_ns
     repeated = [
         msgspec.structs.replace(frame, received_ns=last_ns)

@@ -125,10 +125,9 @@ def test_a_barrier_is_described_as_a_state_and_with_its_reserves() -> None:
     summary, annotations = describe_barrier(solved.gaps[0], solved, market(), "down")
     assert summary == (
         "BTC on hyperliquid: on the book as displayed, net selling of about $7.2M, 120 base units (1.2 typical minutes of net taker"
-        " flow, 100 each) would start a fall from 59,400 that feeds itself, with 90 base units of forced selling. Observed positions"
-        " cover 34 % of open interest, the oldest account read 4 min ago; positions that are not seen and a thinner book make it"
-        " easier."
-        " This is the present state, not a forecast."
+        " flow, 100 each) would start a fall from 59,400 that feeds itself, with 90 base units of forced selling."
+        " Observed positions cover 34 % of open interest, the oldest account read 4 min ago; positions that are not seen and a"
+        " thinner book make it easier. This is the present state, not a forecast."
     )
     assert annotations["barrier_multiple"] == "1.2"
     assert annotations["barrier_upper_base"] == "132"

@@ -186,6 +186,18 @@ def test_a_cluster_is_told_before_its_first_liquidation_and_its_end_afterwards_e
     assert rules.firing() == ()
 
 
+def test_what_is_left_of_a_shrunken_cluster_is_reached_too() -> None:
+    rules = book(large_cluster_near={"clear_for_s": 5})
+    small = cluster(58_500.0, 2e6)
+    markets = [
+        market([cluster(notional_usd=20e6)]),
+        market([small]),
+        *[market([small], reference_price=58_950.0)] * 2,
+        *[market()] * 3,
+    ]
+    assert told(run(rules, markets)) == [(0, "warning"), (6, "reached")]
+
+
 def test_a_cluster_whose_positions_are_closed_is_gone_and_not_reached() -> None:
     assert told(run(book(), [market([cluster(notional_usd=20e6)]), market()])) == [(0, "warning"), (1, "gone")]
 
@@ -220,6 +232,14 @@ def test_what_was_liquidated_while_it_fired_is_told_with_the_completeness_of_the
         after = market(liquidated_long_usd=13.1e6, liquidated_short_usd=99e6, liquidation_completeness=completeness)
         (_, end) = run(book(), [before, touched, after])[-1]
         assert end.summary.startswith(f"Resolved: the price reached it{expected} Last known: ")
+
+
+def test_a_cluster_that_is_gone_is_not_described_as_if_it_were_there_until_its_alert_ends() -> None:
+    rules = book(large_cluster_near={"clear_for_s": 5})
+    run(rules, [market([cluster(notional_usd=20e6)]), market()])
+    assert rules.firing()[0].summary.startswith("No longer seen, about to end. Last known: BTC on hyperliquid: $20M ")
+    [(_, end)] = run(rules, [market()] * 5, start_s=2)
+    assert end.summary.startswith("Resolved: its positions are gone. Last known: BTC on hyperliquid: $20M ")
 
 
 def test_numbers_from_before_a_gap_are_told_at_the_end_without_its_words() -> None:

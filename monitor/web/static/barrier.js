@@ -102,7 +102,7 @@ export class BarrierChart {
     ctx.fillStyle = cssColour("--muted");
     ctx.textBaseline = "top";
     ctx.textAlign = "left";
-    ctx.fillText(`${baseName(market)} to sell (left) or to buy (right)`, bbox.left + 6 * ratio, bbox.top + 4 * ratio);
+    ctx.fillText(`in ${baseName(market)}`, bbox.left + 6 * ratio, bbox.top + 4 * ratio);
     const x = plot.valToPos(market.reference_price, "x", true);
     if (x >= bbox.left && x <= bbox.left + bbox.width) {
       ctx.strokeStyle = ctx.fillStyle = cssColour("--strong");

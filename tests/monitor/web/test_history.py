@@ -39,6 +39,16 @@ def test_one_sample_a_second_however_often_it_is_evaluated() -> None:
     assert len(history.query(600, 720).second) == 5
 
 
+def test_the_oldest_sample_is_told_whatever_is_asked_for() -> None:
+    history = MarketHistory()
+    assert history.query(600, 10).begins_second is None
+    for second in range(FINE_SAMPLES + 300):
+        sample = history.observe(market(second))
+        assert sample is not None
+        assert sample.begins_second == START_NS // 10**9
+    assert history.query(10, 10).begins_second == START_NS // 10**9
+
+
 def test_extremes_and_liquidations_between_samples_are_kept() -> None:
     history = MarketHistory()
     history.observe(market(0.0, reference_price=100.0, liquidated_long_usd=10.0))

@@ -130,6 +130,21 @@ async def test_alert_changes_arrive_in_order_and_once() -> None:
     assert [item["name"] for item in state["firing"]] == ["First", "Second"]
 
 
+async def test_newer_numbers_of_firing_alerts_are_sent_without_the_past() -> None:
+    _, hub = published()
+    subscriber = hub.attach()
+    hub.publish_alerts([alert("First")], (alert("First"),))
+    taken(hub, subscriber)
+    hub.publish_alerts([], (alert("First"),))
+    assert taken(hub, subscriber) == []
+    newer = msgspec.structs.replace(alert("First"), summary="newer numbers")
+    hub.publish_alerts([], (newer,))
+    [message] = taken(hub, subscriber)
+    assert message["type"] == "firing"
+    assert [item["summary"] for item in message["firing"]] == ["newer numbers"]
+    assert hub.alerts_view().firing[0].summary == "newer numbers"
+
+
 def test_the_alert_history_is_bounded_and_newest_first() -> None:
     hub = Hub()
     for number in range(RECENT_ALERTS + 50):

@@ -161,6 +161,91 @@ def test_another_market_can_be_picked_by_keyboard_and_by_address(page: webdriver
     assert console_errors(page) == []
 
 
+def chosen_span(driver: webdriver.Chrome) -> str | None:
+    return driver.find_element(By.CSS_SELECTOR, "#windows input:checked").get_attribute("value")
+
+
+def test_the_span_holds_the_history_until_the_reader_picks_one(page: webdriver.Chrome, instrument: Instrument) -> None:
+    wait(page, lambda: chosen_span(page) == "300")
+    for _ in range(190):
+        instrument.call(lambda: instrument.hub.publish(instrument.world.step()))
+    wait(page, lambda: chosen_span(page) == "900")
+    page.find_element(By.CSS_SELECTOR, "#windows input[value='120']").send_keys(Keys.SPACE)
+    for _ in range(2):
+        instrument.call(lambda: instrument.hub.publish(instrument.world.step()))
+    before = number(page, "#price")
+    wait(page, lambda: number(page, "#price") != before)
+    assert chosen_span(page) == "120"
+    assert console_errors(page) == []
+
+
+def test_the_page_is_as_it_should_be_after_a_while_in_the_background(page: webdriver.Chrome, instrument: Instrument) -> None:
+    front = page.current_window_handle
+    page.switch_to.new_window("tab")
+    try:
+        for _ in range(400):
+            instrument.call(lambda: instrument.hub.publish(instrument.world.step()))
+    finally:
+        page.close()
+        page.switch_to.window(front)
+    instrument.paused = True
+    market = api(instrument, "/markets/hyperliquid/BTC")
+    wait(page, lambda: number(page, "#price") == market["reference_price"])
+    wait(page, lambda: text(page, "#link") == "connected" and not shown(page, "#lost"))
+    wait(page, lambda: chosen_span(page) == "900")
+    # The past is there without a hole: the span from its beginning to now is two thirds of the chart.
+    heat = wait(page, lambda: (found := page.execute_script(HEAT))["warm"] > 1_000 and found)
+    assert heat["cool"] > 1_000
+    assert console_errors(page) == []
+
+
+def test_alerts_open_by_keyboard_and_say_how_they_ended(page: webdriver.Chrome, instrument: Instrument) -> None:
+    ended = msgspec.structs.replace(alert(), ends_ns=alert().starts_ns + 10**9, annotations={"reason": "reached"}, summary="Over.")
+    instrument.call(lambda: instrument.hub.publish_alerts([ended], ()))
+    wait(page, lambda: text(page, "#firing") == "nothing fires")
+    first = page.find_element(By.CSS_SELECTOR, "#recent li")
+    wait(page, lambda: "resolved (reached)" in first.text)
+    assert not first.find_element(By.TAG_NAME, "p").is_displayed()
+    first.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
+    wait(page, lambda: first.find_element(By.TAG_NAME, "p").is_displayed())
+    # What the reader opened stays open while the rest of the page changes.
+    before = number(page, "#price")
+    wait(page, lambda: number(page, "#price") != before)
+    assert first.find_element(By.TAG_NAME, "p").text == "Over."
+
+
+def test_two_hundred_markets_can_be_picked_from(browser: webdriver.Chrome) -> None:
+    with Instrument(World()) as instrument:
+        instrument.paused = True
+        one = instrument.world.step()
+        many = tuple(msgspec.structs.replace(one.markets[0], symbol=f"COIN{n}") for n in range(200))
+        instrument.call(lambda: instrument.hub.publish(msgspec.structs.replace(one, markets=many)))
+        browser.get(f"http://127.0.0.1:{instrument.port}/#hyperliquid%2FCOIN177")
+        wait(browser, lambda: text(browser, "#headline-title") == "hyperliquid COIN177" and number(browser, "#price") is not None)
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#picker option")) == 200
+        assert len(column(browser, "#overview", 0)) == 200
+        assert browser.find_element(By.CSS_SELECTOR, "#overview td.selected").text == "hyperliquid COIN177"
+        assert browser.execute_script("return document.documentElement.scrollHeight") < 2_500
+
+
+TEXTS = {
+    "signedPercent(-0.00001).text": "0.00 %",
+    "signedPercent(-0.0123).text": "−1.23 %",
+    "amount(2310).text": "2.31 k",
+    "baseName({ symbol: 'BTCUSDT' })": "BTC",
+    "baseName({ symbol: 'xyz:TSLA' })": "TSLA",
+    "baseName({ symbol: 'BTC-USD' })": "BTC",
+    "baseName({ symbol: 'USDC' })": "USDC",
+    "typicalFlow({ symbol: 'BTC', typical_flow_base: null, flow_window_covered_ratio: 0 }).text": "unknown",
+    "typicalFlow({ symbol: 'BTC', typical_flow_base: 2310, flow_window_covered_ratio: 0.07 }).text": "2.31 k BTC (7 %)",
+}
+
+
+def test_numbers_are_written_for_people(page: webdriver.Chrome) -> None:
+    calls = ", ".join(f"format.{call}" for call in TEXTS)
+    assert page.execute_script(f"return import('/static/format.js').then(format => [{calls}])") == list(TEXTS.values())
+
+
 def test_terms_are_explained_on_focus(page: webdriver.Chrome, instrument: Instrument) -> None:
     page.execute_script("document.querySelector('#barrier-title .term').focus()")
     wait(page, lambda: shown(page, "#tip"))

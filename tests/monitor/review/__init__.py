@@ -1,0 +1,1 @@
+"""Defects found in review: each test names a promise of the core that it breaks."""
