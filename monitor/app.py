@@ -50,6 +50,9 @@ SPACING_S = 0.02
 """Least time between the starts of two evaluations. How often a single market is looked at is configured and up to the engine."""
 
 STATUS_EVERY_S = 1.0
+RECORD_AGAIN_S = 30.0
+"""After a full disk recording is tried again this often."""
+
 DRAIN_S = 5.0
 """How long notifications may take to leave when the daemon stops."""
 
@@ -125,6 +128,7 @@ class Daemon:
         self._pollers: dict[str, RestPoller] = {}
         self._recorder: Recorder | None = None
         self._recorder_error = ""
+        self._record_again_s = 0.0
         self._changed = asyncio.Event()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluate")
         self._workspace = Workspace(0)
@@ -193,7 +197,7 @@ class Daemon:
             if missing:
                 # Some venues drop the whole socket for one unknown symbol, so these are never asked for.
                 log.error("unknown_symbols", venue=venue.name, symbols=missing)
-                self.engine.quarantine(venue.name, missing)
+                self.engine.markets.quarantine(venue.name, missing)
             plans = venue.connections(msgspec.structs.replace(settings, symbols=symbols)) if symbols else []
             for number, plan in enumerate(plans):
                 connection = LiveConnection(
@@ -210,13 +214,16 @@ class Daemon:
     async def _apply_frames(self) -> None:
         while True:
             frames = await self._intake.take(BATCH_FRAMES)
+            if self._recorder is None and self._recorder_error and asyncio.get_running_loop().time() >= self._record_again_s:
+                self._open_recorder()
             if self._recorder is not None:
                 try:
                     for frame in frames:
                         self._recorder.write(frame)
                 except RecorderError as error:
                     self._recorder, self._recorder_error = None, str(error)
-                    log.error("recording_stopped", error=str(error))  # noqa: TRY400 - an operator's matter, not a traceback's
+                    self._record_again_s = asyncio.get_running_loop().time() + RECORD_AGAIN_S
+                    log.error("recording_stopped", error=str(error), retry_s=RECORD_AGAIN_S)  # noqa: TRY400 - an operator's matter, not a traceback's
                     if self._must_record:
                         raise OSError(str(error)) from error
             self._ingest.apply_all(frames)
@@ -228,7 +235,10 @@ class Daemon:
                 self._recorder = Recorder(Path(self.config.recording.directory))
             except RecorderError as error:
                 self._recorder_error = str(error)
-                log.error("recording_failed", error=str(error))  # noqa: TRY400
+                self._record_again_s = asyncio.get_running_loop().time() + RECORD_AGAIN_S
+                log.error("recording_failed", error=str(error), retry_s=RECORD_AGAIN_S)  # noqa: TRY400
+            else:
+                self._recorder_error = ""
 
     def _close_recorder(self) -> None:
         if self._recorder is not None:

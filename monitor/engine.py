@@ -7,7 +7,7 @@ clock: every method that depends on the time is told it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,7 +23,6 @@ from connectors.events import (
     Gap,
     Instruments,
     Liquidation,
-    MarginTier,
     MarkPrice,
     OpenInterest,
     Quote,
@@ -33,11 +32,12 @@ from connectors.events import (
 from monitor.clusters import make_grid
 from monitor.evaluate import Evaluation, Inputs, MarketInput, Totals, evaluate
 from monitor.freshness import market_input
-from monitor.margin import Array, TierError, TierTable, build_tier_table, check_tiers
-from monitor.projection import MarketProjection, Projection, VenueHealth
+from monitor.margin import Array
+from monitor.projection import MarketProjection, Projection, Provenance, VenueHealth
 from monitor.settings import ProjectionSettings, StalenessSettings
 from monitor.state.accounts import AccountTable, Fill, PollDemand
 from monitor.state.book import SequencedBook
+from monitor.state.market_table import MarketTable
 from monitor.state.markets import Market
 from monitor.triggers import Workspace
 
@@ -55,13 +55,6 @@ TOTALS_AT_ONCE = 50_000
 
 UNWATCHED_MARK_NS = 75 * NS
 """Marks of markets that are only held come with a poll every 30 s: one answer may fail and the next may be late."""
-
-MARKETS_MAX = 2_000
-"""Symbols kept in all: several times the largest venue's list; a feed that invents symbols stops here."""
-
-
-QUARANTINED_MAX = 100
-"""Names kept per venue: enough to see what is wrong; the counter of unknown symbols goes on."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -106,12 +99,9 @@ class Engine:
         self.settings = settings
         self.accounts = AccountTable(settings.accounts_max)
         self.counters = {venue: VenueCounters() for venue in settings.symbols}
-        self._markets: dict[tuple[str, str], Market] = {}
-        self._order: list[Market] = []
-        self._quarantined: dict[str, dict[str, None]] = {venue: {} for venue in settings.symbols}
-        self._watched = {venue: set(symbols) for venue, symbols in settings.symbols.items()}
-        self._tiers_by_market: list[tuple[MarginTier, ...]] = []
-        self._tiers: TierTable = build_tier_table([])
+        self.markets = MarketTable(settings.symbols, watch_all=settings.watch_all, completeness=settings.completeness)
+        self._by_key = self.markets.by_key
+        self._tiers = self.markets.rebuild_tiers()
         self._interval_ns = settings.projection.interval_ms * 1_000_000
         self._grid = make_grid(settings.projection.bucket_ratio, settings.projection.max_distance_ratio)
         self._sequence = 0
@@ -138,10 +128,6 @@ class Engine:
             Gap: self._apply_gap,
             SubscriptionNotice: self._apply_notice,
         }
-        for venue, symbols in settings.symbols.items():
-            for symbol in symbols:
-                self._add_market(venue, symbol)
-        self._rebuild_tiers()
 
     # ---------------------------------------------------------------------------------------------------- events
 
@@ -153,33 +139,35 @@ class Engine:
         """Return the method for each type of event, for loops that apply millions of them."""
         return self._handlers
 
-    def _market(self, event: MarketEvent) -> Market | None:
-        try:
-            return self._markets[event.venue, event.symbol]
-        except KeyError:
-            return self._unknown(event.venue, event.symbol)
+    def _meet(self, event: MarketEvent) -> Market | None:
+        """Meet a symbol for the first time."""
+        market = self.markets.meet(event.venue, event.symbol)
+        if market is None:
+            self._count_error(event.venue, "unknown_symbol")
+        self._sync_tiers()
+        return market
 
     def _apply_delta(self, event: BookDelta) -> None:
-        market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
-        if market is not None and market.book is None and self.settings.watch_all:
-            self._watched[event.venue].add(event.symbol)
+        market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
+        if market is not None and market.book is None:
+            self.markets.notice_book(market)
         if market is not None and not market.apply_book_delta(event):
             self.counters[event.venue].gaps += 1
 
     def _apply_snapshot(self, event: BookSnapshot) -> None:
-        market = self._market(event)
-        if market is not None and market.book is None and self.settings.watch_all:
-            self._watched[event.venue].add(event.symbol)  # Named before by a list of instruments or by an account.
+        market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
+        if market is not None and market.book is None:
+            self.markets.notice_book(market)
         if market is not None and not market.apply_book_snapshot(event):
             self.counters[event.venue].gaps += 1
 
     def _apply_quote(self, event: Quote) -> None:
-        market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
+        market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
         if market is not None:
             market.apply_quote(event)
 
     def _apply_trade(self, event: Trade) -> None:
-        market = self._markets.get((event.venue, event.symbol)) or self._unknown(event.venue, event.symbol)
+        market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
         if market is None:
             return
         is_new = market.apply_trade(event)
@@ -194,28 +182,29 @@ class Engine:
         market.changed = True
 
     def _apply_mark(self, event: MarkPrice) -> None:
-        market = self._market(event)
+        market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
         if market is not None:
             market.apply_mark(event)
 
     def _apply_open_interest(self, event: OpenInterest) -> None:
-        market = self._market(event)
+        market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
         if market is not None:
             market.apply_open_interest(event)
 
     def _apply_liquidation(self, event: Liquidation) -> None:
-        market = self._market(event)
+        market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
         if market is not None:
             market.apply_liquidation(event)
 
     def _apply_account(self, event: AccountSnapshot) -> None:
-        markets = [self._market_index(event.venue, position.symbol) for position in event.positions]
+        markets = [self._index_of(event.venue, position.symbol) for position in event.positions]
+        self._sync_tiers()
         self.accounts.apply_snapshot(event, markets, self._tiers)
         for index in markets:
-            self._order[index].changed = True
+            self.markets[index].changed = True
 
     def _apply_account_mode(self, event: AccountModeReport) -> None:
-        self.accounts.set_mode(event.venue, event.account, event.mode)
+        self.accounts.set_mode(event.venue, event.account, event.mode, event.received_ns)
 
     def _apply_notice(self, event: SubscriptionNotice) -> None:
         self.counters[event.venue].notices_refused += not event.accepted
@@ -223,33 +212,20 @@ class Engine:
             self._hear_tape(event.venue, event.connection)
 
     def _apply_instruments(self, event: Instruments) -> None:
-        changed = False
         for instrument in event.instruments:
-            try:
-                check_tiers(instrument.symbol, instrument.tiers)
-                tiers = instrument.tiers
-            except TierError:
-                # Unknown maintenance makes the accounts in this market unknown; a guess would make them wrong.
-                tiers = ()
+            if not self.markets.describe(event.venue, instrument):
                 self._count_error(event.venue, "bad_tiers")
-            index = self._market_index(event.venue, instrument.symbol)
-            if not self._order[index].venue:
-                continue  # The overflow: nothing that is in it has tiers or a price.
-            if self._tiers_by_market[index] != tiers:
-                self._tiers_by_market[index] = tiers
-                changed = True
-        if changed:
-            self._rebuild_tiers()
+        self._sync_tiers()
 
     def _apply_gap(self, event: Gap) -> None:
         counters = self.counters[event.venue]
         counters.gaps += 1
         if event.symbol is not None:
-            market = self._markets.get((event.venue, event.symbol))
+            market = self._by_key.get((event.venue, event.symbol))
             if market is not None:
                 market.break_book(event.reason)
             return
-        for market in self._order:
+        for market in self.markets:
             if market.venue == event.venue:
                 market.interrupt(event.connection, event.reason)
         if event.connection in self._tapes[event.venue]:
@@ -267,7 +243,7 @@ class Engine:
         """Fills may have been missed: no account of the venue is projected until it is polled again."""
         if self.accounts.invalidate(venue):
             self._forget_totals()
-            for market in self._order:
+            for market in self.markets:
                 market.changed |= market.venue == venue
 
     def _forget_totals(self) -> None:
@@ -275,58 +251,18 @@ class Engine:
         self._totals = None
         self._totals_after = self._sequence
 
-    # --------------------------------------------------------------------------------------------------- markets
+    def _index_of(self, venue: str, symbol: str) -> int:
+        index = self.markets.index_of(venue, symbol)
+        if index is None:
+            self._count_error(venue, "too_many_symbols")
+            return self.markets.overflow()
+        return index
 
-    def _add_market(self, venue: str, symbol: str) -> Market:
-        market = Market(venue, symbol, len(self._order))
-        market.completeness = self.settings.completeness.get(venue, "none")
-        self._markets[venue, symbol] = market
-        self._order.append(market)
-        self._tiers_by_market.append(())
-        return market
-
-    def _market_index(self, venue: str, symbol: str) -> int:
-        """Return the index of a market, which accounts may hold although it is not watched; then its price stays unknown."""
-        market = self._markets.get((venue, symbol))
-        if market is None and len(self._order) < MARKETS_MAX:
-            market = self._add_market(venue, symbol)
-            self._rebuild_tiers()
-        return market.index if market is not None else self._add_market_overflow(venue)
-
-    def _add_market_overflow(self, venue: str) -> int:
-        self._count_error(venue, "too_many_symbols")
-        overflow = self._markets.get(("", ""))
-        if overflow is None:
-            overflow = self._add_market("", "")
-            self._rebuild_tiers()
-        return overflow.index
-
-    def _rebuild_tiers(self) -> None:
-        self._tiers = build_tier_table(self._tiers_by_market)
-        self.accounts.refresh_tiers(self._tiers)
-        self._forget_totals()
-
-    def _unknown(self, venue: str, symbol: str) -> Market | None:
-        """Meet a symbol for the first time: watch it if all are watched, else note that it was not asked for."""
-        if self.settings.watch_all and len(self._order) < MARKETS_MAX:
-            self._watched[venue].add(symbol)
-            market = self._add_market(venue, symbol)
-            self._rebuild_tiers()
-            return market
-        self.quarantine(venue, [symbol])
-        self._count_error(venue, "unknown_symbol")
-        return None
-
-    def symbol(self, market: int) -> str:
-        """Return the symbol of a market by its index in all per-market arrays."""
-        return self._order[market].symbol
-
-    def quarantine(self, venue: str, symbols: Iterable[str]) -> None:
-        """Note symbols that the venue does not have or that nobody asked for."""
-        known = self._quarantined[venue]
-        for symbol in symbols:
-            if len(known) < QUARANTINED_MAX:
-                known[symbol] = None
+    def _sync_tiers(self) -> None:
+        if self.markets.outdated:
+            self._tiers = self.markets.rebuild_tiers()
+            self.accounts.refresh_tiers(self._tiers)
+            self._forget_totals()
 
     def _count_error(self, venue: str, reason: str) -> None:
         errors = self.counters[venue].parse_errors
@@ -336,7 +272,7 @@ class Engine:
 
     def due(self, now_ns: int) -> bool:
         """Tell whether an evaluation at ``now_ns`` would say anything new."""
-        return any(self._is_due(market, now_ns) for market in self._order if market.symbol in self._watched.get(market.venue, ()))
+        return any(self._is_due(market, now_ns) for market in self.markets.watched())
 
     def _is_due(self, market: Market, now_ns: int) -> bool:
         """A new price is worth an evaluation at once, other changes as often as configured, the mere passage of time rarely."""
@@ -361,15 +297,17 @@ class Engine:
         self._sequence += 1
         inputs: list[MarketInput] = []
         unchanged: list[MarketProjection] = []
-        prices = np.full(len(self._order), np.nan)
-        for market in self._order:
-            if market.symbol not in self._watched.get(market.venue, ()):
+        prices = np.full(len(self.markets), np.nan)
+        for market in self.markets:
+            if not self.markets.is_watched(market):
                 self._set_unwatched_price(market, prices, now_ns)
                 continue
             if self._is_due(market, now_ns) or (market.changed and not paced):
                 market.flow.advance(now_ns)
                 simulated = market.venue in self.settings.simulated_venues
-                item = market_input(market, now_ns, self.settings.staleness, "simulated" if simulated else "observed")
+                provenance: Provenance = "simulated" if simulated else "observed"
+                # Only a replay of whatever there is makes do with the middle of the book; a venue that is watched has marks.
+                item = market_input(market, now_ns, self.settings.staleness, provenance, mid_for_mark=self.settings.watch_all)
                 inputs.append(item)
                 price = item.reference_price
                 market.changed = market.repriced = False
@@ -403,7 +341,7 @@ class Engine:
     def adopt(self, evaluation: Evaluation) -> Projection:
         """Keep what the next evaluation and the poll scheduler reuse; return the projection."""
         for market in evaluation.projection.markets:
-            self._last[self._markets[market.venue, market.symbol].index] = market
+            self._last[self._by_key[market.venue, market.symbol].index] = market
         if evaluation.projection.sequence > self._totals_after:
             self._totals = evaluation.totals
         self._shock = evaluation.swept.shock.copy()  # The sweep's own array is written anew next time.
@@ -417,6 +355,7 @@ class Engine:
 
     def _venue_health(self, venue: str, now_ns: int) -> VenueHealth:
         counters = self.counters[venue]
+        books = [market.book for market in self.markets if market.venue == venue and isinstance(market.book, SequencedBook)]
         known, live, stale, unknown_mode = self.accounts.counts(venue, now_ns, round(self.settings.staleness.account_s * NS))
         return VenueHealth(
             venue=venue,
@@ -428,7 +367,12 @@ class Engine:
             accounts_live=live,
             accounts_stale=stale,
             accounts_unknown_mode=unknown_mode,
-            quarantined_symbols=tuple(self._quarantined[venue]),
+            accounts_refused=self.accounts.refused,
+            fills_unexplained=self.accounts.unexplained,
+            subscriptions_refused=counters.notices_refused,
+            book_deltas_dropped=sum(book.pending_dropped for book in books),
+            book_levels_dropped=sum(book.levels_dropped for book in books),
+            quarantined_symbols=self.markets.quarantined(venue),
         )
 
     def touch(self, venue: str, symbol: str) -> tuple[float | None, float | None]:
@@ -436,7 +380,7 @@ class Engine:
 
         Both are ``None`` while the book cannot be relied on. Ages are not looked at; that is what an evaluation does.
         """
-        market = self._markets.get((venue, symbol))
+        market = self._by_key.get((venue, symbol))
         if market is None or market.book is None or not market.book.reliable:
             return None, None
         return market.book.best_bid, market.book.best_ask
@@ -447,13 +391,13 @@ class Engine:
         """List the books that cannot go on, or not for long, without a snapshot from the venue."""
         return [
             BookDemand(market.venue, market.symbol)
-            for market in self._order
+            for market in self.markets
             if isinstance(market.book, SequencedBook) and market.book.wants_snapshot()
         ]
 
     def expect_snapshot(self, demand: BookDemand) -> None:
         """Prepare a book for the snapshot that is about to be asked for."""
-        book = self._markets[demand.venue, demand.symbol].book
+        book = self._by_key[demand.venue, demand.symbol].book
         if isinstance(book, SequencedBook):
             book.expect_snapshot()
 

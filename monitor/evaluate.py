@@ -233,7 +233,7 @@ def _project_market(view: _View, place: int, market: MarketInput) -> MarketProje
         open_interest_usd=interest * reference if interest is not None and reference is not None else None,
         observed_long_base=long_base,
         observed_short_base=short_base,
-        observed_notional_usd=(long_base + short_base) * reference if reference is not None else 0.0,
+        observed_notional_usd=(long_base + short_base) * reference if reference is not None else None,
         coverage_ratio=(long_base + short_base) / (2.0 * interest) if interest else None,
         accounts=accounts,
         accounts_excluded=int(totals.accounts_excluded[index]),
@@ -334,17 +334,25 @@ def _barrier(curve: solver.BarrierCurve, sign: float, points_max: int) -> tuple[
 def _landings(curve: solver.BarrierCurve, level_price: list[float], volumes: Array) -> tuple[Landing, ...]:
     last = solver.land(curve, volumes, at_touch=False)
     touch = solver.land(curve, volumes, at_touch=True)
-    columns = (volumes, last.level, touch.level, last.forced, last.unabsorbed)
+    nearest = solver.land(curve._replace(barrier=curve.upper), volumes, at_touch=False)
+    furthest = solver.land(curve._replace(barrier=curve.lower), volumes, at_touch=False)
+    # Level -1, where nothing is reached, is the last entry.
+    prices: list[float | None] = [*level_price, None]
+    columns = (volumes, last.level, nearest.level, furthest.level, touch.level, last.forced, last.unabsorbed)
     return tuple(
         Landing(
             exogenous_base=volume,
-            last_trade_price=level_price[last_level] if last_level >= 0 else None,
-            best_quote_price=level_price[touch_level] if touch_level >= 0 else None,
+            last_trade_price=prices[last_level],
+            nearest_price=prices[nearest_level],
+            furthest_price=prices[furthest_level],
+            best_quote_price=prices[touch_level],
             forced_base=forced,
             unabsorbed_base=unabsorbed,
             book_exhausted=unabsorbed > 0.0,
         )
-        for volume, last_level, touch_level, forced, unabsorbed in zip(*(column.tolist() for column in columns), strict=True)
+        for volume, last_level, nearest_level, furthest_level, touch_level, forced, unabsorbed in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
     )
 
 

@@ -34,8 +34,13 @@ def feed_state(market: Market, channel: Channel, now_ns: int, limits: StalenessS
     return FeedState(channel, age_s, stale=False, reason="")
 
 
-def market_input(market: Market, now_ns: int, limits: StalenessSettings, provenance: Provenance) -> MarketInput:
-    """Take from a market what an evaluation at ``now_ns`` may use, leaving out what is stale."""
+def market_input(
+    market: Market, now_ns: int, limits: StalenessSettings, provenance: Provenance, *, mid_for_mark: bool = False
+) -> MarketInput:
+    """Take from a market what an evaluation at ``now_ns`` may use, leaving out what is stale.
+
+    With ``mid_for_mark`` the middle of the book stands in where no mark has ever been heard, and says so.
+    """
     channels: tuple[Channel, ...] = ("book", "mark", "trades", "open_interest")
     feeds = {channel: feed_state(market, channel, now_ns, limits) for channel in channels}
     book = market.book
@@ -53,8 +58,7 @@ def market_input(market: Market, now_ns: int, limits: StalenessSettings, provena
     if market.feeds["mark"].received_ns is not None:
         source, age_s = "mark", feeds["mark"].age_s
         reference = None if feeds["mark"].stale else market.mark_price
-    elif best_bid is not None and best_ask is not None:
-        # A feed that carries no marks at all: the middle of the book stands in for them and says so.
+    elif mid_for_mark and best_bid is not None and best_ask is not None:
         source, age_s, reference = "mid", feeds["book"].age_s, (best_bid + best_ask) / 2.0
         reasons = [reason for reason in reasons if not reason.startswith("mark")]
     mark_since_ns = now_ns - round(limits.mark_s * NS)

@@ -206,6 +206,11 @@ def _add_venue(scrape: Scrape, venue: VenueHealth) -> None:
     scrape.add("venue_accounts", venue.accounts_live, venue.venue, "live")
     scrape.add("venue_accounts", venue.accounts_stale, venue.venue, "stale")
     scrape.add("venue_accounts", venue.accounts_unknown_mode, venue.venue, "unknown_mode")
+    scrape.add("venue_refused_accounts_total", venue.accounts_refused, venue.venue)
+    scrape.add("venue_unexplained_fills_total", venue.fills_unexplained, venue.venue)
+    scrape.add("venue_refused_subscriptions_total", venue.subscriptions_refused, venue.venue)
+    scrape.add("venue_dropped_book_deltas_total", venue.book_deltas_dropped, venue.venue)
+    scrape.add("venue_dropped_book_levels_total", venue.book_levels_dropped, venue.venue)
     scrape.add("venue_quarantined_symbols", len(venue.quarantined_symbols), venue.venue)
 
 

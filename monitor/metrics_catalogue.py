@@ -76,6 +76,13 @@ FEEDS = (
     _counter("venue_parse_errors_total", ("venue", "reason"), "Frames or records that were refused."),
     _counter("venue_gaps_total", ("venue",), "Gaps: disconnects, sequence breaks and dropped frames."),
     _gauge("venue_accounts", ("venue", "state"), "Accounts by state; known (all of them), live, stale, unknown_mode."),
+    _counter(
+        "venue_refused_accounts_total", ("venue",), "Times an account found the table full; the table is shared by all venues."
+    ),
+    _counter("venue_unexplained_fills_total", ("venue",), "Fills that made an account unknown until its next poll; of all venues."),
+    _counter("venue_refused_subscriptions_total", ("venue",), "Subscriptions that the venue refused."),
+    _counter("venue_dropped_book_deltas_total", ("venue",), "Book changes lost while a snapshot was awaited for too long."),
+    _counter("venue_dropped_book_levels_total", ("venue",), "Far book levels dropped to keep the books within their bound."),
     _gauge("venue_quarantined_symbols", ("venue",), "Symbols set aside because their data contradicts itself."),
     _gauge("connection_up", ("venue", "connection"), "1 while the connection is established and fed, else 0."),
     _gauge("connection_state", ("venue", "connection", "state"), "1 for the state the connection is in."),

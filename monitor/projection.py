@@ -63,11 +63,15 @@ class UnstableGap(msgspec.Struct, frozen=True, gc=False):
 class Landing(msgspec.Struct, frozen=True, gc=False):
     """Where an exogenous volume ends up under both reference rules; prices are ``None`` where nothing trades.
 
+    ``nearest_price`` and ``furthest_price`` bound the last trade where the book is aggregated, and equal it where it is not; they
+    say nothing of depth that is not really there (see ``SurvivalPoint``) or of accounts that are not observed.
     ``book_exhausted`` says that the flow is larger than the book: the true landing is somewhere beyond.
     """
 
     exogenous_base: float
     last_trade_price: float | None
+    nearest_price: float | None
+    furthest_price: float | None
     best_quote_price: float | None
     forced_base: float
     unabsorbed_base: float
@@ -132,7 +136,7 @@ class MarketProjection(msgspec.Struct, frozen=True):
     open_interest_usd: float | None
     observed_long_base: float
     observed_short_base: float
-    observed_notional_usd: float
+    observed_notional_usd: float | None
     coverage_ratio: float | None
     """Observed long plus short size over twice the open interest; ``None`` while either is unknown."""
     accounts: int
@@ -169,6 +173,15 @@ class VenueHealth(msgspec.Struct, frozen=True):
     accounts_live: int
     accounts_stale: int
     accounts_unknown_mode: int
+    accounts_refused: int
+    """Times an account was left out because the table was full; of all venues, as they share it."""
+    fills_unexplained: int
+    """Fills that made an account unknown until its next poll; of all venues."""
+    subscriptions_refused: int
+    book_deltas_dropped: int
+    """Deltas lost while a snapshot was awaited for too long."""
+    book_levels_dropped: int
+    """Levels far from the price that were dropped to keep books within their bound."""
     quarantined_symbols: tuple[str, ...]
 
 

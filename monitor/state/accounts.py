@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.events import AccountMode, AccountSnapshot
-from monitor.margin import Array, Indices, TierTable, second_tier_price
+from monitor.margin import Array, TierTable, second_tier_price
 from monitor.triggers import Legs
 
 NOBODY = 0
@@ -26,6 +26,9 @@ NOBODY = 0
 
 FILL_MEMORY_NS = 15_000_000_000
 """How long fills are kept to be replayed on top of an account state that is older than they are: a REST answer takes seconds."""
+
+MODE_AGE_MAX_NS = 6 * 3_600 * 1_000_000_000
+"""After this long the mode is asked again: a change is rare, and the question costs ten times a poll."""
 
 MODE_UNASKED, MODE_STANDARD, MODE_OTHER = 0, 1, 2
 _FREE = -1
@@ -38,6 +41,7 @@ _ROW_ARRAYS = (
     "_asked_ns",
     "_forgotten_ns",
     "_mode",
+    "_mode_ns",
     "_sound",
     "_pinned",
 )
@@ -90,6 +94,7 @@ class AccountTable:
         self._polled_ns = np.zeros(rows, dtype=np.int64)
         self._asked_ns = np.zeros(rows, dtype=np.int64)
         self._mode = np.zeros(rows, dtype=np.int8)
+        self._mode_ns = np.zeros(rows, dtype=np.int64)
         self._sound = np.zeros(rows, dtype=np.bool_)
         self._pinned = np.zeros(rows, dtype=np.bool_)
         self._forgotten_ns = np.zeros(rows, dtype=np.int64)  # Exchange time of the last fill that is no longer remembered.
@@ -140,11 +145,12 @@ class AccountTable:
         owner = int(self._owner[row])
         return self._venue_of[owner], self._names[owner]
 
-    def set_mode(self, venue: str, account: str, mode: AccountMode) -> None:
-        """Remember where an account keeps its collateral."""
+    def set_mode(self, venue: str, account: str, mode: AccountMode, received_ns: int) -> None:
+        """Remember where an account keeps its collateral, which it can change: it is asked again now and then."""
         row = self.row_of(venue, account, create=True)
         if row is not None:
             self._mode[row] = MODE_STANDARD if mode == "standard" else MODE_OTHER
+            self._mode_ns[row] = received_ns
 
     def invalidate(self, venue: str) -> int:
         """Distrust all accounts of a venue, as fills may have been missed, until each is polled; return how many were sound."""
@@ -374,7 +380,8 @@ class AccountTable:
         used = np.flatnonzero(self._size[: self._leg_count])
         holds = np.zeros(self._row_count, dtype=np.bool_)
         holds[self._owner[self._leg_row[used]]] = True
-        asks_mode = (self._mode[rows] == MODE_UNASKED) & (self._polled_ns[rows] > 0) & holds[rows]
+        unasked = (self._mode[rows] == MODE_UNASKED) | (self._mode_ns[rows] < now_ns - MODE_AGE_MAX_NS)
+        asks_mode = unasked & (self._polled_ns[rows] > 0) & holds[rows]
         # What is waited for is left alone, and so is what was answered a moment ago and left no question.
         answered = self._asked_ns[rows] <= self._polled_ns[rows]
         open_question = ~self._sound[rows] | asks_mode
@@ -415,11 +422,6 @@ class AccountTable:
 def _grown(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return a copy of twice the length; the new half is zero."""
     return np.concatenate((array, np.zeros_like(array)))
-
-
-def total_by_market(market: Indices, weights: Array, markets: int) -> Array:
-    """Sum ``weights`` per market."""
-    return np.asarray(np.bincount(market, weights=weights, minlength=markets), dtype=np.float64)
 
 
 def pinned_accounts(*groups: Iterable[str]) -> list[str]:

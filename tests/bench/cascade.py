@@ -33,13 +33,13 @@ def measure(*, quick: bool = False) -> list[Row]:
 
 def _measure_book(kind: str, book: cascade.Levels, price: Array, size: Array, rounds: int) -> list[Row]:
     curve = cascade.solve(book, price, size)
-    volumes = [DEPTH_BASE * (number + 0.5) / LANDINGS for number in range(LANDINGS)]
+    volumes = DEPTH_BASE * (np.arange(LANDINGS) + 0.5) / LANDINGS
     steps: dict[str, Prepare] = {
         "one cumulative sum": _repeated(lambda: (np.cumsum(book.size), np.cumsum(size))),
         "barrier": _repeated(lambda: cascade.solve(book, price, size)),
         "gaps": _repeated(lambda: cascade.gaps(curve)),
-        f"{LANDINGS} landings": _repeated(lambda: [_land(curve, volume) for volume in volumes]),
-        "survival": _repeated(lambda: cascade.survival_ratios(curve, volumes[-1])),
+        f"{LANDINGS} landings": _repeated(lambda: _land(curve, volumes)),
+        "survival": _repeated(lambda: cascade.survival_ratios(curve, float(volumes[-1]))),
     }
     times = interleave(steps, rounds)
     times["all four"] = [sum(parts) for parts in zip(*list(times.values())[1:], strict=True)]
@@ -53,8 +53,8 @@ def _measure_book(kind: str, book: cascade.Levels, price: Array, size: Array, ro
     )
 
 
-def _land(curve: cascade.BarrierCurve, volume: float) -> tuple[cascade.LandingPoint, cascade.LandingPoint]:
-    return cascade.land(curve, volume, at_touch=False), cascade.land(curve, volume, at_touch=True)
+def _land(curve: cascade.BarrierCurve, volumes: Array) -> tuple[cascade.Landings, cascade.Landings]:
+    return cascade.land(curve, volumes, at_touch=False), cascade.land(curve, volumes, at_touch=True)
 
 
 def _repeated(run: Run) -> Prepare:

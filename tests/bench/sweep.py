@@ -69,7 +69,7 @@ def _measure_size(positions: int, rounds: int) -> list[Row]:
         notes={
             "sweep": _shape(swept, int(np.count_nonzero(prices[legs.market] >= legs.second_tier_price))),
             "histogram": f"{triggers.near.key.size:,} triggers within {settings.max_distance_ratio:.0%}",
-            "clusters": f"{hills.market.size:,} clusters",
+            "clusters": f"{hills.place.size:,} clusters",
         },
     )
 

@@ -77,7 +77,7 @@ class Book(NamedTuple):
 
 def book_of(engine: Engine, symbol: str) -> Book:
     """Return every level of a book, also those that a projection leaves out because they lie beyond the snapshot."""
-    book = engine._markets["binance", symbol].book
+    book = engine.markets.by_key["binance", symbol].book
     assert isinstance(book, SequencedBook), f"no book of {symbol}"
     assert book.state == "live", f"the book of {symbol} is {book.state}"
     return Book(sorted(book.bids.items(), reverse=True), sorted(book.asks.items()))

@@ -136,7 +136,7 @@ async def test_every_liquidation_price_equals_the_exchanges_own() -> None:
         for leg in np.flatnonzero(legs.size):
             price = float(world.evaluation.swept.trigger_price[leg])
             _, account = engine.accounts.name(int(legs.account[leg]))
-            coin = engine.symbol(int(legs.market[leg]))
+            coin = engine.markets[int(legs.market[leg])].symbol
             if price > 0.0:
                 ours[account, coin] = price
         theirs = {

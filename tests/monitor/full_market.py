@@ -21,7 +21,7 @@ from monitor.projection import (
 CASCADE = Cascade(
     barrier=(BarrierPoint(100.0, 0.0, 0.0, 0.0), BarrierPoint(99.0, 5.0, 4.5, 5.5)),
     gaps=(UnstableGap(99.0, 97.0, 5.0, 8.0),),
-    landing=(Landing(6.0, 97.0, 97.0, 8.0, 0.0, False), Landing(500.0, None, None, 8.0, 408.0, True)),
+    landing=(Landing(6.0, 97.0, 99.0, 97.0, 97.0, 8.0, 0.0, False), Landing(500.0, None, None, None, None, 8.0, 408.0, True)),
     survival=(SurvivalPoint(100.0, 6.0, None), SurvivalPoint(99.0, 6.0, 0.8)),
     survival_ratio=0.8,
     depth_base=100.0,

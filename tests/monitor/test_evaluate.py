@@ -227,15 +227,29 @@ def test_without_an_outside_flow_there_is_no_survival_and_no_landing() -> None:
 def test_typical_flow_adds_its_multiples_to_the_outside_flows_in_order() -> None:
     made = world()
     made.book(0, BIDS, ASKS)
-    for second in (0.0, 61.0, 122.0):
-        made.trade(second, 100.0, 4.0)
-    made.mark(122, 100.0)
-    made.book(122, BIDS, ASKS)
-    market = btc(made, 122.0, exogenous_notional_usd=(100.0, 1_000.0), exogenous_flow_multiples=(0.5, 5.0))
+    for minute in range(7):
+        made.trade(60.0 * minute, 100.0, 4.0)
+    made.mark(400, 100.0)
+    made.book(400, BIDS, ASKS)
+    market = btc(made, 400.0, exogenous_notional_usd=(100.0, 1_000.0), exogenous_flow_multiples=(0.5, 5.0))
     assert market.typical_flow_base == 4.0
     assert market.cascade_down is not None
     assert [one.exogenous_base for one in market.cascade_down.landing] == [1.0, 2.0, 10.0, 20.0]
-    assert {point.exogenous_base for point in market.cascade_down.survival} == {20.0}
+    # Survival is told for the largest fixed flow, so that it does not change with the pace of trading.
+    assert {point.exogenous_base for point in market.cascade_down.survival} == {10.0}
+
+
+def test_the_flow_of_a_few_minutes_is_shown_with_its_coverage_but_is_no_scenario() -> None:
+    made = world()
+    for minute in range(4):
+        made.trade(60.0 * minute, 100.0, 4.0)
+    made.mark(200, 100.0)
+    made.book(200, BIDS, ASKS)
+    market = btc(made, 200.0, exogenous_notional_usd=(100.0,), exogenous_flow_multiples=(5.0,))
+    assert market.typical_flow_base == 4.0
+    assert market.flow_window_covered_ratio == pytest.approx(2 / 30)
+    assert market.cascade_down is not None
+    assert [one.exogenous_base for one in market.cascade_down.landing] == [1.0]
 
 
 @pytest.mark.parametrize("points_max", [10, 37, 60])
@@ -291,7 +305,7 @@ def test_without_a_reference_price_nothing_that_depends_on_it_is_said() -> None:
     assert market.stale
     assert (market.reference_price, market.open_interest_usd, market.histogram) == (None, None, None)
     assert (market.clusters, market.cascade_down, market.cascade_up) == ((), None, None)
-    assert market.observed_notional_usd == 0.0
+    assert market.observed_notional_usd is None
     assert (market.open_interest_base, market.best_bid) == (10.0, 99.0)
 
 
@@ -360,7 +374,19 @@ def test_a_market_that_lost_most_of_its_accounts_is_stale_and_says_how_many() ->
     made.book(601, BIDS, ASKS)
     market = btc(made, 601.0)
     assert market.stale
-    assert market.stale_reasons == ("accounts: 2 of 3 known here wait to be polled again",)
+    assert market.stale_reasons == ("accounts: 2 of 3 known here wait for a poll or for the price of what they hold",)
+
+
+def test_one_large_account_that_is_lost_makes_a_market_stale_although_many_small_ones_are_left() -> None:
+    made = world()
+    made.book(0, BIDS, ASKS)
+    for number in range(5):
+        hold(made, f"0x{number}", 1.0, 95.0)
+    assert not btc(made).stale
+    made.account(0, "0xwhale", 500.0, ("BTC", 6.0), ("DOGE", 1_000.0))
+    market = btc(made)
+    assert (market.accounts, market.accounts_excluded) == (5, 1)
+    assert reasons(market) == ["accounts"]
 
 
 # -------------------------------------------------------------------------------------------------------------- the function

@@ -65,6 +65,21 @@ def hear_mark(market: Market, seconds: float) -> None:
     )
 
 
+def hear_index(market: Market, seconds: float) -> None:
+    market.apply_mark(
+        MarkPrice(
+            venue="v",
+            connection="main",
+            received_ns=at(seconds),
+            symbol="S",
+            exchange_ns=None,
+            mark_price=100.0,
+            index_price=100.5,
+            funding_rate=0.0001,
+        )
+    )
+
+
 def hear_trades(market: Market, seconds: float) -> None:
     trade = Trade(
         venue="v",
@@ -190,20 +205,35 @@ def test_snapshots_over_rest_do_not_hide_that_the_stream_is_silent() -> None:
     [([], ASKS), (BIDS, []), ([], []), ([(101.0, 1.0)], ASKS), ([(101.5, 1.0)], ASKS)],
     ids=["no bids", "no asks", "empty", "locked", "crossed"],
 )
-@pytest.mark.parametrize("last_id", [None, 5], ids=["layered", "sequenced"])
-def test_a_book_that_cannot_be_is_not_relied_on(bids: list[Level], asks: list[Level], last_id: int | None) -> None:
+@pytest.mark.parametrize("kind", ["layered", "sequenced"])
+def test_a_book_that_cannot_be_is_not_relied_on(bids: list[Level], asks: list[Level], kind: str) -> None:
     market = new_market()
-    market.apply_book_snapshot(snapshot(0.0, bids, asks, last_id))
+    if kind == "layered":
+        market.apply_book_snapshot(snapshot(0.0, bids, asks))
+    else:
+        market.apply_book_delta(delta(0.0, (5, 6, 4), [], []))
+        market.apply_book_snapshot(snapshot(0.0, bids, asks, last_id=5))
     assert state(market, "book", 0.0) == (True, "crossed or empty", 0.0)
-    market.apply_book_snapshot(snapshot(1.0, BIDS, ASKS, None if last_id is None else last_id + 1))
-    assert state(market, "book", 1.0)[:2] == (False, "")
+    if kind == "layered":
+        market.apply_book_snapshot(snapshot(1.0, BIDS, ASKS))
+    else:
+        market.apply_book_delta(delta(1.0, (7, 8, 6), [(101.0, 0.0), (101.5, 0.0), *BIDS], ASKS))
+    assert state(market, "book", 1.0) == (False, "", 0.0)
+
+
+def test_a_snapshot_alone_is_no_live_book_because_it_says_nothing_of_the_socket() -> None:
+    market = new_market()
+    market.apply_book_snapshot(snapshot(0.0, BIDS, ASKS, last_id=5))
+    assert state(market, "book", 0.0) == (True, "waiting for the first update after the snapshot", 0.0)
+    market.apply_book_delta(delta(1.0, (5, 6, 4), [], []))
+    assert state(market, "book", 1.0) == (False, "", 0.0)
 
 
 # ------------------------------------------------------------------------------------------------- what an evaluation is given
 
 
-def given(market: Market, seconds: float) -> MarketInput:
-    return market_input(market, at(seconds), LIMITS, "observed")
+def given(market: Market, seconds: float, *, mid_for_mark: bool = False) -> MarketInput:
+    return market_input(market, at(seconds), LIMITS, "observed", mid_for_mark=mid_for_mark)
 
 
 def test_everything_that_is_fresh_is_given() -> None:
@@ -229,7 +259,7 @@ def test_nothing_of_a_stale_book_is_given_but_the_rest_is() -> None:
 
 def test_a_stale_mark_takes_price_index_and_funding_with_it_and_the_book_is_no_substitute() -> None:
     market = live_market()
-    market.index_price, market.funding_rate = 100.5, 0.0001
+    hear_index(market, 0.0)
     assert (given(market, 1.0).index_price, given(market, 1.0).funding_rate) == (100.5, 0.0001)
     hear_book(market, 6.0)
     found = given(market, 6.0)
@@ -239,12 +269,32 @@ def test_a_stale_mark_takes_price_index_and_funding_with_it_and_the_book_is_no_s
     assert found.best_bid == 99.0
 
 
-def test_a_feed_without_any_marks_is_measured_from_the_middle_of_its_book_and_says_so() -> None:
+def test_index_and_funding_have_ages_of_their_own() -> None:
+    market = live_market()
+    hear_index(market, 0.0)
+    hear_mark(market, 5.0)
+    found = [(given(market, seconds).index_price, given(market, seconds).funding_rate) for seconds in (5.0, 5.5)]
+    assert found == [(100.5, 0.0001), (None, None)]
+    assert given(market, 5.5).reference_price == 100.0
+
+
+def test_a_feed_without_any_marks_is_measured_from_the_middle_of_its_book_where_that_is_allowed_and_says_so() -> None:
     market = new_market()
     hear_book(market, 0.0)
-    found = given(market, 2.0)
+    found = market_input(market, at(2.0), LIMITS, "observed", mid_for_mark=True)
     assert (found.reference_price, found.reference_source, found.reference_age_s) == (100.0, "mid", 2.0)
     assert found.stale_reasons == ()
+    # A live feed that has sent no mark yet has no reference: the first mark may be far from the book.
+    found = given(market, 2.0)
+    assert (found.reference_price, found.reference_source, found.reference_age_s) == (None, "none", None)
+    assert found.stale_reasons == ("mark: nothing received",)
+
+
+def test_the_middle_of_the_book_never_stands_in_for_a_mark_that_went_stale() -> None:
+    market = live_market()
+    hear_book(market, 6.0)
+    found = market_input(market, at(6.0), LIMITS, "observed", mid_for_mark=True)
+    assert (found.reference_price, found.reference_source) == (None, "mark")
 
 
 def test_without_marks_and_book_there_is_no_reference() -> None:

@@ -94,7 +94,7 @@ def test_a_market_that_appears_later_joins_the_families_that_are_there() -> None
 
 
 def test_counters_of_the_venue_are_written_as_counters() -> None:
-    health = VenueHealth("hyperliquid", 10, 20, {"not_json": 3}, 1, 5, 4, 1, 0, ())
+    health = VenueHealth("hyperliquid", 10, 20, {"not_json": 3}, 1, 5, 4, 1, 0, 0, 0, 0, 0, 0, ())
     log = log_of(msgspec.structs.replace(projection(0.0, market()), venues=(health,)))
     assert b"# TYPE liqmon_venue_parse_errors counter" in log.render()
     assert values(log.render(), "liqmon_venue_parse_errors_total", reason="not_json") == [(0.0, 3.0)]

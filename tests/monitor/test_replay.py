@@ -234,10 +234,12 @@ def test_without_a_configuration_every_symbol_that_is_heard_is_watched() -> None
     assert [market.symbol for market in run.projections[-1].markets] == ["BTCUSDT", "ETHUSDT"]
 
 
-def test_without_a_configuration_a_list_of_markets_hides_none_that_is_heard_and_adds_none_that_is_not() -> None:
-    # A recording of our own begins with the list of all markets of the venue, of which a few were subscribed to.
+def test_without_a_configuration_a_list_of_markets_hides_none_with_a_book_and_adds_none_without() -> None:
+    # A recording of our own begins with the list of all markets of the venue, of which a few were subscribed to; marks may come
+    # for all of them.
     listed = market_list(0.0, "BTCUSDT", "ETHUSDT", "XRPUSDT")
-    run = Run().of([listed, mark(0.1), delta(0.1, (5, 6, 4)), snapshot(0.2, 6), mark(0.3, symbol="ETHUSDT")])
+    marks = [mark(0.1, symbol=symbol) for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT")]
+    run = Run().of([listed, *marks, delta(0.1, (5, 6, 4)), snapshot(0.2, 6), delta(0.3, (8, 9, 7), "ETHUSDT")])
     assert [market.symbol for market in run.projections[-1].markets] == ["BTCUSDT", "ETHUSDT"]
     assert run.projections[-1].markets[0].best_bid == 99.0
     assert run.summary.projections > 0

@@ -89,7 +89,7 @@ def test_lines_with_a_wrong_value_are_refused(path: tuple[str | int, ...], value
 
 
 def test_a_number_that_became_infinite_does_not_pass_as_known() -> None:
-    assert not valid(projection_schema(), projection_line(observed_notional_usd=float("inf")))
+    assert not valid(projection_schema(), projection_line(observed_long_base=float("inf")))
 
 
 def test_readers_of_today_accept_fields_of_tomorrow() -> None:

@@ -38,7 +38,7 @@ def report(account: str, cash: float, *positions: PositionReport, at_s: float = 
 def known(table: AccountTable, account: str, cash: float, *positions: PositionReport, at_s: float = 100.0) -> None:
     markets = [0 if item.symbol == "BTC" else 1 for item in positions]
     table.apply_snapshot(report(account, cash, *positions, at_s=at_s), markets, TIERS)
-    table.set_mode("hyperliquid", account, "standard")
+    table.set_mode("hyperliquid", account, "standard", int(at_s * NS))
 
 
 def fill(table: AccountTable, account: str, size: float, price: float, at_s: float, market: int = 0) -> None:
@@ -82,7 +82,7 @@ def test_an_account_of_unknown_or_other_mode_is_not_projected() -> None:
     table = AccountTable(10)
     table.apply_snapshot(report("0xa", 10.0, position(1.0)), [0], TIERS)
     assert np.isnan(surplus(table, 100.0, 1.0)["0xa"])
-    table.set_mode("hyperliquid", "0xa", "unified")
+    table.set_mode("hyperliquid", "0xa", "unified", 0)
     assert np.isnan(surplus(table, 100.0, 1.0)["0xa"])
     assert table.counts("hyperliquid", 101 * NS, AGE_MAX) == (1, 0, 0, 1)
 
@@ -243,6 +243,14 @@ def test_discovered_accounts_come_before_known_ones_and_the_mode_is_asked_once_t
     table.apply_snapshot(report("0xnew", 0.0, position(1.0), at_s=111.0), [0], TIERS)
     again = {demand.account: demand.mode_known for demand in table.poll_order("hyperliquid", 112 * NS, 10, None, pause_ns=NS)}
     assert again == {"0xnew": False, "0xa": True}
+
+
+def test_the_mode_is_asked_again_after_hours() -> None:
+    table = AccountTable(10)
+    known(table, "0xa", 0.0, position(1.0), at_s=100.0)
+    (soon,) = table.poll_order("hyperliquid", 3_600 * NS, 10, None, pause_ns=NS)
+    (later,) = table.poll_order("hyperliquid", 30_000 * NS, 10, None, pause_ns=NS)
+    assert (soon.mode_known, later.mode_known) == (True, False)
 
 
 def test_the_mode_of_an_account_with_isolated_positions_only_is_asked_too() -> None:

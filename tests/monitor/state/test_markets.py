@@ -192,14 +192,31 @@ def test_whatever_comes_no_trade_counts_twice_and_time_never_goes_back(events: l
     assert [at for at, _ in accepted] == sorted(at for at, _ in accepted)
 
 
-def test_a_repeated_trade_does_not_make_the_feed_look_alive() -> None:
+def test_a_repeated_trade_shows_that_the_channel_is_back_but_brings_no_minute_back() -> None:
     one = market()
     one.apply_trade(trade(5, 1, received_ns=START))
     one.interrupt("main", "disconnected")
+    assert one.feeds["trades"].broken == "disconnected"
     assert not one.apply_trade(trade(5, 1, received_ns=START + SECOND))
-    assert (one.feeds["trades"].received_ns, one.feeds["trades"].broken) == (START, "disconnected")
-    assert one.apply_trade(trade(6, 2, received_ns=START + SECOND))
     assert (one.feeds["trades"].received_ns, one.feeds["trades"].broken) == (START + SECOND, "")
+    one.flow.advance(START + 3 * MINUTE)
+    assert one.flow.covered_ratio() == 0.0
+
+
+def test_a_polled_value_does_not_replace_a_newer_one_of_the_socket_unless_the_socket_is_silent_or_lost() -> None:
+    one = market()
+
+    def polled(seconds: float, price: float) -> float | None:
+        one.apply_mark(MarkPrice(**origin(START + round(seconds * SECOND), "rest"), exchange_ns=None, mark_price=price))
+        return one.mark_price
+
+    assert polled(0.0, 1.0) == 1.0
+    one.apply_mark(MarkPrice(**origin(START + SECOND), exchange_ns=None, mark_price=2.0))
+    assert polled(2.0, 3.0) == 2.0
+    assert polled(6.0, 4.0) == 4.0
+    one.apply_mark(MarkPrice(**origin(START + 7 * SECOND), exchange_ns=None, mark_price=5.0))
+    one.interrupt("main", "disconnected")
+    assert polled(8.0, 6.0) == 6.0
 
 
 def test_a_sale_of_the_taker_counts_as_negative_flow() -> None:

@@ -212,7 +212,8 @@ class Market:
         unabsorbed = max(0.0, volume + released - total)
         exhausted = level == LEVELS - 1 and unabsorbed > 0
         quote = None if exhausted else float(price[end])
-        return Landing(volume, float(price[level]), quote, released, unabsorbed, exhausted)
+        last = float(price[level])
+        return Landing(volume, last, last, last, quote, released, unabsorbed, exhausted)
 
 
 class World:
@@ -238,7 +239,8 @@ class World:
         names = dict.fromkeys(market.venue for market in self.markets)
         errors = {"bad_json": 3, "nan_price": 1}
         return tuple(
-            VenueHealth(name, self.sequence * 40, self.sequence * 55, errors, 2, 917, 900, 12, 5, ("OLD-PERP",)) for name in names
+            VenueHealth(name, self.sequence * 40, self.sequence * 55, errors, 2, 917, 900, 12, 5, 0, 7, 1, 0, 0, ("OLD-PERP",))
+            for name in names
         )
 
     def status(self) -> DaemonStatus:

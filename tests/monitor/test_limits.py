@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from connectors.events import AccountSnapshot, MarginTier, PositionReport
-from monitor import engine as engine_module
 from monitor.cascade import Levels, solve
 from monitor.clusters import make_grid, map_triggers
 from monitor.margin import TierError, build_tier_table, check_tiers
+from monitor.state import market_table as engine_module
 from monitor.triggers import Legs, sweep
 from tests.monitor.test_engine import live_world
 from tests.monitor.world import VENUE, World, ladder, ns

@@ -1,1 +1,0 @@
-"""Defects found in review: each test names a promise of the core that it breaks."""
