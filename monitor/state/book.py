@@ -60,6 +60,7 @@ class SequencedBook:
         "_ask_heap",
         "_bid_floor",
         "_bid_heap",
+        "_exchange_ns",
         "_keeping",
         "_pending",
         "_span",
@@ -84,6 +85,7 @@ class SequencedBook:
         self._ask_ceiling = math.inf
         self._span = 0.0
         self._keeping = False
+        self._exchange_ns = 0
         self._pending: deque[BookDelta] = deque(maxlen=PENDING_MAX)
         self.best_bid: float | None = None
         self.best_ask: float | None = None
@@ -151,8 +153,8 @@ class SequencedBook:
         """
         if self.state == "live":
             if delta.previous_id != self.last_id:
-                if delta.last_id <= self.last_id:  # type: ignore[operator]
-                    return True  # A duplicate of what is applied already.
+                if delta.last_id <= self.last_id and delta.exchange_ns <= self._exchange_ns:  # type: ignore[operator]
+                    return True  # A duplicate of what is applied already; a newer one with a lower number is a restart.
                 self._restart_from(delta)
                 return False
             if self._keeping:
@@ -169,6 +171,7 @@ class SequencedBook:
                 return False
             self.state = "live"
         self.last_id = delta.last_id
+        self._exchange_ns = delta.exchange_ns
         if delta.bids:
             self._apply_bids(delta.bids)
         if delta.asks:

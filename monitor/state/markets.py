@@ -28,6 +28,9 @@ FLOW_MINUTES = 30
 FILLS_SEEN_MAX = 4_096
 """Fill ids remembered to count each liquidation fill once although both sides may report it: hours of a busy feed."""
 
+LEAP_MAX_NS = 3_600_000_000_000
+"""A trade stamped this much further ahead than time has passed here is not believed."""
+
 POLLED_AFTER_NS = 5_000_000_000
 """A polled value counts only where the socket has been silent for this long: an answer may have been seconds on its way."""
 
@@ -114,6 +117,7 @@ class Market:
         "_trades_feed",
         "_watermark_ids",
         "_watermark_ns",
+        "_watermark_received_ns",
         "book",
         "changed",
         "completeness",
@@ -159,6 +163,7 @@ class Market:
         self.repriced = True
         """The price that margin is computed at has changed, or it or the book can no longer be relied on."""
         self._watermark_ns = -1
+        self._watermark_received_ns = 0
         self._watermark_ids: set[int] = set()
         self._fills_seen: set[tuple[object, ...]] = set()
         self._fills_order: deque[tuple[object, ...]] = deque()
@@ -249,7 +254,11 @@ class Market:
         feed.broken = ""
         exchange_ns = event.exchange_ns
         if exchange_ns > self._watermark_ns:
+            passed_ns = event.received_ns - self._watermark_received_ns
+            if self._watermark_ns >= 0 and exchange_ns - self._watermark_ns > passed_ns + LEAP_MAX_NS:
+                return False  # Taken at its word it would make repetitions of all that follows.
             self._watermark_ns = exchange_ns
+            self._watermark_received_ns = event.received_ns
             self._watermark_ids = {event.trade_id}
         elif exchange_ns < self._watermark_ns or event.trade_id in self._watermark_ids:
             return False

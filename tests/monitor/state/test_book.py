@@ -136,6 +136,13 @@ def check_best_prices(moves: list[tuple[bool, float, float]]) -> None:
             book.trim()
 
 
+def test_numbers_that_start_anew_are_a_gap_and_not_a_stream_of_duplicates() -> None:
+    book = synced()
+    restarted = BookDelta(**ORIGIN, symbol="X", exchange_ns=2, first_id=1, last_id=2, previous_id=0, bids=[(99.7, 1.0)], asks=[])  # type: ignore[arg-type]
+    assert not book.apply_delta(restarted)
+    assert not book.reliable
+
+
 def test_depth_is_sorted_outwards_and_ends_where_the_snapshot_ended() -> None:
     book = synced()
     book.apply_delta(delta(106, 107, 105, [(90.0, 5.0)], [(150.0, 5.0)]))

@@ -203,6 +203,15 @@ def test_a_repeated_trade_shows_that_the_channel_is_back_but_brings_no_minute_ba
     assert one.flow.covered_ratio() == 0.0
 
 
+def test_a_trade_that_is_stamped_far_ahead_is_not_believed_and_does_not_hide_what_follows() -> None:
+    one = market()
+    assert one.apply_trade(trade(START, 1, received_ns=START))
+    assert not one.apply_trade(trade(START + 400 * MINUTE, 2, received_ns=START + SECOND))
+    assert one.apply_trade(trade(START + 2 * SECOND, 3, received_ns=START + 2 * SECOND))
+    # After a pause that was really that long it is.
+    assert one.apply_trade(trade(START + 400 * MINUTE, 4, received_ns=START + 400 * MINUTE))
+
+
 def test_a_polled_value_does_not_replace_a_newer_one_of_the_socket_unless_the_socket_is_silent_or_lost() -> None:
     one = market()
 
