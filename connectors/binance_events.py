@@ -60,7 +60,7 @@ def _quote_events(frame: Frame, data: wire.BookTicker) -> list[AnyEvent]:
     """
     bid_price = data.bid_price
     ask_price = data.ask_price
-    if (not bid_price and data.bid_size) or (not ask_price and data.ask_size):
+    if not (bid_price and ask_price) and ((not bid_price and data.bid_size) or (not ask_price and data.ask_size)):
         raise feed_error(frame.venue, "bad_number", frame.payload or b"")
     return [
         Quote(

@@ -33,7 +33,6 @@ from monitor.polling import Pollster, fetch_instruments
 from monitor.projection import ConnectionHealth, DaemonStatus, Projection
 from monitor.rules import RuleBook
 from monitor.settings import VenueConfig
-from monitor.state.accounts import pinned_accounts
 from monitor.triggers import Workspace
 from monitor.web.hub import Hub
 from monitor.web.server import WebServer
@@ -147,7 +146,7 @@ class Daemon:
             OSError: the HTTP address cannot be listened on.
         """
         for venue in self.config.venues:
-            for account in pinned_accounts(venue.seed_accounts):
+            for account in venue.seed_accounts:
                 self.engine.accounts.pin(venue.name, account)
         if self.web is not None:
             await self.web.start()

@@ -35,8 +35,9 @@ from monitor.freshness import market_input
 from monitor.margin import Array
 from monitor.projection import MarketProjection, Projection, Provenance, VenueHealth
 from monitor.settings import ProjectionSettings, StalenessSettings
-from monitor.state.accounts import AccountTable, Fill, PollDemand
+from monitor.state.accounts import AccountTable, PollDemand
 from monitor.state.book import SequencedBook
+from monitor.state.fills import Fill
 from monitor.state.market_table import MarketTable
 from monitor.state.markets import Market
 from monitor.triggers import Workspace
@@ -108,6 +109,7 @@ class Engine:
         self._last: dict[int, MarketProjection] = {}
         self._totals: Totals | None = None
         self._totals_ns = 0
+        self._account_counts: dict[str, tuple[int, int, int, int]] = {}
         self._shock: Array | None = None
         # By venue the connections that carry the public tape, and the venues whose tape was lost and has not come back.
         self._tapes: dict[str, set[str]] = {venue: set() for venue in settings.symbols}
@@ -318,9 +320,12 @@ class Engine:
             prices[market.index] = np.nan if price is None else price
         large = self.accounts.leg_count > TOTALS_AT_ONCE
         reuse = self._totals if large and now_ns - self._totals_ns < TOTALS_EVERY_NS else None
+        account_age_max_ns = round(self.settings.staleness.account_s * NS)
         if reuse is None:
             self._totals_ns = now_ns
-        account_age_max_ns = round(self.settings.staleness.account_s * NS)
+            self._account_counts = {
+                venue: self.accounts.counts(venue, now_ns, account_age_max_ns) for venue in self.settings.symbols
+            }
         return Inputs(
             now_ns=now_ns,
             sequence=self._sequence,
@@ -332,7 +337,7 @@ class Engine:
             lost=self.accounts.lost(now_ns, account_age_max_ns),
             markets=tuple(inputs),
             unchanged=tuple(unchanged),
-            venues=tuple(self._venue_health(venue, now_ns) for venue in self.settings.symbols),
+            venues=tuple(self._venue_health(venue) for venue in self.settings.symbols),
             totals=reuse,
             grid=self._grid,
             settings=self.settings.projection,
@@ -353,10 +358,10 @@ class Engine:
         if market.mark_price is not None and feed.received_ns is not None and now_ns - feed.received_ns <= UNWATCHED_MARK_NS:
             prices[market.index] = market.mark_price
 
-    def _venue_health(self, venue: str, now_ns: int) -> VenueHealth:
+    def _venue_health(self, venue: str) -> VenueHealth:
         counters = self.counters[venue]
         books = [market.book for market in self.markets if market.venue == venue and isinstance(market.book, SequencedBook)]
-        known, live, stale, unknown_mode = self.accounts.counts(venue, now_ns, round(self.settings.staleness.account_s * NS))
+        known, live, stale, unknown_mode = self._account_counts[venue]
         return VenueHealth(
             venue=venue,
             frames=counters.frames,

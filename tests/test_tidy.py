@@ -23,7 +23,6 @@ FORBIDDEN_NAMES = {"utils", "util", "common", "base", "helpers", "helper", "misc
 # name that starts with that of another module, such as config_problems, may be tested with it and needs no entry.
 TESTED_IN = {
     "alerts/alert.py": "tests/alerts/test_pipeline.py",
-    "connectors/captures.py": "tests/connectors/test_importers.py",
     "connectors/compressed.py": "tests/connectors/test_recording.py",
     "connectors/events.py": "tests/connectors/test_binance_events.py",
     "connectors/frames.py": "tests/connectors/test_recording.py",

@@ -10,8 +10,7 @@ tape cannot explain. Only live accounts enter a projection; the others are count
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +18,12 @@ from numpy.typing import NDArray
 
 from connectors.events import AccountMode, AccountSnapshot
 from monitor.margin import Array, TierTable, second_tier_price
+from monitor.state.fills import Fill, FillMemory
+from monitor.state.poll_worth import poll_worth
 from monitor.triggers import Legs
 
 NOBODY = 0
 """Row 0 belongs to no account: free leg slots point to it, so that they cannot disturb anybody's sums."""
-
-FILL_MEMORY_NS = 15_000_000_000
-"""How long fills are kept to be replayed on top of an account state that is older than they are: a REST answer takes seconds."""
 
 MODE_AGE_MAX_NS = 6 * 3_600 * 1_000_000_000
 """After this long the mode is asked again: a change is rare, and the question costs ten times a poll."""
@@ -39,22 +37,12 @@ _ROW_ARRAYS = (
     "_as_of_ns",
     "_polled_ns",
     "_asked_ns",
-    "_forgotten_ns",
     "_mode",
     "_mode_ns",
     "_sound",
     "_pinned",
 )
 _LEG_ARRAYS = ("_leg_row", "_leg_market", "_leg_next", "_size", "_slope", "_second_tier_price", "_venue_liquidation_price")
-
-
-class Fill(NamedTuple):
-    """One side of a public trade; ``size`` is signed."""
-
-    exchange_ns: int
-    market: int
-    size: float
-    price: float
 
 
 class PollDemand(NamedTuple):
@@ -75,10 +63,10 @@ class AccountTable:
         self.unexplained = 0
         """Fills that made an account unknown: in an isolated position, or in a market it was not known to be in."""
         self._rows: dict[str, dict[str, int]] = {}
+        self._row_arrays: dict[str, NDArray[np.int64]] = {}
         self._names: list[str] = [""]
         self._venue_of: list[str] = [""]
-        self._recent: dict[int, list[Fill]] = {}
-        self._recent_order: deque[tuple[int, int]] = deque()
+        self._recent = FillMemory()
         self._isolated: dict[int, list[int]] = {}
         self._free_legs: list[int] = []
         self._free_rows: list[int] = []
@@ -97,7 +85,6 @@ class AccountTable:
         self._mode_ns = np.zeros(rows, dtype=np.int64)
         self._sound = np.zeros(rows, dtype=np.bool_)
         self._pinned = np.zeros(rows, dtype=np.bool_)
-        self._forgotten_ns = np.zeros(rows, dtype=np.int64)  # Exchange time of the last fill that is no longer remembered.
         # Per leg.
         self._leg_row = np.zeros(legs, dtype=np.int32)
         self._leg_market = np.zeros(legs, dtype=np.int32)
@@ -130,6 +117,14 @@ class AccountTable:
         if row is not None:
             self._pinned[row] = True
 
+    def _rows_of(self, venue: str) -> NDArray[np.int64]:
+        """Return the cross rows of a venue; made anew only after an account was added."""
+        rows = self._rows.get(venue, {})
+        cached = self._row_arrays.get(venue)
+        if cached is None or cached.size != len(rows):
+            cached = self._row_arrays[venue] = np.fromiter(rows.values(), np.int64)
+        return cached
+
     @property
     def account_count(self) -> int:
         """Number of accounts ever seen."""
@@ -154,7 +149,7 @@ class AccountTable:
 
     def invalidate(self, venue: str) -> int:
         """Distrust all accounts of a venue, as fills may have been missed, until each is polled; return how many were sound."""
-        rows = np.fromiter(self._rows.get(venue, {}).values(), np.int64)
+        rows = self._rows_of(venue)
         hit = int(self._sound[rows].sum())
         self._sound[rows] = False
         return hit
@@ -175,7 +170,7 @@ class AccountTable:
         self._as_of_ns[row] = event.exchange_ns
         self._polled_ns[row] = event.received_ns
         # What was forgotten and is newer than the answer may or may not be in it.
-        self._sound[row] = event.exchange_ns >= self._forgotten_ns[row]
+        self._sound[row] = event.exchange_ns >= self._recent.forgotten_until_ns(row)
         for position, market in zip(event.positions, markets, strict=True):
             holder = row
             if position.isolated_cash_usd is not None:
@@ -185,7 +180,7 @@ class AccountTable:
                 self._cash_usd[holder] = position.isolated_cash_usd
             leg = self._new_leg(holder, market, position.size, tiers)
             self._venue_liquidation_price[leg] = np.nan if position.liquidation_price is None else position.liquidation_price
-        for fill in self._recent.get(row, ()):
+        for fill in self._recent.of(row):
             self._carry(row, fill, tiers)
 
     def apply_fill(self, venue: str, account: str, fill: Fill, received_ns: int, tiers: TierTable) -> None:
@@ -193,9 +188,7 @@ class AccountTable:
         row = self.row_of(venue, account, create=True)
         if row is None:
             return
-        self._forget_fills(received_ns - FILL_MEMORY_NS)
-        self._recent.setdefault(row, []).append(fill)
-        self._recent_order.append((received_ns, row))
+        self._recent.add(row, fill, received_ns)
         self._carry(row, fill, tiers)
 
     def _carry(self, row: int, fill: Fill, tiers: TierTable) -> None:
@@ -217,14 +210,6 @@ class AccountTable:
             self._size[leg] = after
             self._prepare(np.array([leg]), tiers)
         self._venue_liquidation_price[leg] = np.nan
-
-    def _forget_fills(self, before_ns: int) -> None:
-        while self._recent_order and self._recent_order[0][0] < before_ns:
-            _, row = self._recent_order.popleft()
-            fills = self._recent[row]
-            self._forgotten_ns[row] = max(self._forgotten_ns[row], fills.pop(0).exchange_ns)
-            if not fills:
-                del self._recent[row]
 
     # ---------------------------------------------------------------------------------------------------- slots
 
@@ -356,7 +341,7 @@ class AccountTable:
 
     def counts(self, venue: str, now_ns: int, age_max_ns: int) -> tuple[int, int, int, int]:
         """Return how many accounts of a venue are known, live, stale (live once), and of a mode that cannot be projected."""
-        rows = np.fromiter(self._rows.get(venue, {}).values(), np.int64)
+        rows = self._rows_of(venue)
         live = self._live(now_ns, age_max_ns)[rows]
         lost = self.lost(now_ns, age_max_ns)[rows]
         return rows.size, int(live.sum()), int(lost.sum()), int((self._mode[rows] == MODE_OTHER).sum())
@@ -376,7 +361,7 @@ class AccountTable:
             shock: relative distance to liquidation per leg from the last sweep, if it is of this table's present legs.
             pause_ns: how long an unanswered question is waited for.
         """
-        rows = np.fromiter(self._rows.get(venue, {}).values(), np.int64)
+        rows = self._rows_of(venue)
         used = np.flatnonzero(self._size[: self._leg_count])
         holds = np.zeros(self._row_count, dtype=np.bool_)
         holds[self._owner[self._leg_row[used]]] = True
@@ -394,17 +379,16 @@ class AccountTable:
             count = min(shock.size, self._leg_count)
             reach = np.nan_to_num(np.abs(shock[:count]), nan=1.0, posinf=1.0)
             np.minimum.at(distance, self._owner[self._leg_row[:count]], reach)
-        # Closer than half a percent all are equally urgent; an account that is not sound counts as if it were that close.
-        closeness = np.where(self._sound[rows] & ~asks_mode, np.clip(distance[rows], 0.005, 1.0), 0.005)
-        # Accounts without a position matter only through what they might open.
-        closeness = np.where(self._sound[rows] & ~holds[rows] & ~self._pinned[rows], 1.0, closeness)
-        # A mode that cannot be projected makes the poll useless for us.
-        closeness = np.where(self._mode[rows] == MODE_OTHER, 10.0, closeness)
         # A question counts like its answer, or accounts whose answers cannot be used would take all polls.
         age_s = (now_ns - np.maximum(self._polled_ns[rows], self._asked_ns[rows])) / 1e9
-        # What was begun is finished first: without its mode a polled account is of no use.
-        age_s = np.where(asks_mode, 86_400.0, np.minimum(age_s, 86_400.0))
-        worth = age_s / closeness
+        worth = poll_worth(
+            age_s=age_s,
+            distance_ratio=distance[rows],
+            is_sound=self._sound[rows],
+            asks_mode=asks_mode,
+            matters=holds[rows] | self._pinned[rows],
+            is_other_mode=self._mode[rows] == MODE_OTHER,
+        )
         best = np.argsort(-worth, kind="stable")[:limit]
         # The mode costs ten times the state, so it is asked only of accounts that turned out to hold something.
         return [
@@ -422,8 +406,3 @@ class AccountTable:
 def _grown(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return a copy of twice the length; the new half is zero."""
     return np.concatenate((array, np.zeros_like(array)))
-
-
-def pinned_accounts(*groups: Iterable[str]) -> list[str]:
-    """Join lists of addresses in order, lower case, each once."""
-    return list(dict.fromkeys(account.lower() for group in groups for account in group))

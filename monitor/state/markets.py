@@ -131,7 +131,6 @@ class Market:
         "liquidated_usd",
         "mark_price",
         "open_interest_base",
-        "quote",
         "repriced",
         "symbol",
         "venue",
@@ -142,7 +141,6 @@ class Market:
         self.symbol = symbol
         self.index = index
         self.book: SequencedBook | LayeredBook | None = None
-        self.quote: Quote | None = None
         self.mark_price: float | None = None
         self.index_price: float | None = None
         self.funding_rate: float | None = None
@@ -217,8 +215,7 @@ class Market:
         return False
 
     def apply_quote(self, event: Quote) -> None:
-        """Remember the touch; a book of snapshots uses it as its newest level."""
-        self.quote = event
+        """Hand the touch to a book of snapshots, which uses it as its newest level; a sequenced book knows better."""
         if type(self.book) is LayeredBook:
             self.book.apply_quote(event)
             self.changed = True

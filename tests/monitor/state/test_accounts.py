@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from connectors.events import AccountSnapshot, MarginTier, PositionReport
 from monitor.margin import build_tier_table
-from monitor.state.accounts import AccountTable, Fill, PollDemand
+from monitor.state.accounts import AccountTable, PollDemand
+from monitor.state.fills import Fill
 from monitor.triggers import sweep
 
 TIERS = build_tier_table([(MarginTier(0.0, 0.0125, 0.0),), (MarginTier(0.0, 0.02, 0.0),)])
