@@ -23,14 +23,9 @@ FORBIDDEN_NAMES = {"utils", "util", "common", "base", "helpers", "helper", "misc
 # name that starts with that of another module, such as config_problems, may be tested with it and needs no entry.
 TESTED_IN = {
     "alerts/alert.py": "tests/alerts/test_pipeline.py",
-    "connectors/compressed.py": "tests/connectors/test_recording.py",
     "connectors/events.py": "tests/connectors/test_binance_events.py",
     "connectors/frames.py": "tests/connectors/test_recording.py",
-    "connectors/http_exchange.py": "tests/connectors/test_rest.py",
-    "connectors/link.py": "tests/connectors/test_live.py",
-    "connectors/recorder.py": "tests/connectors/test_recording.py",
     "connectors/venue.py": "tests/connectors/test_live.py",
-    "monitor/evaluate.py": "tests/monitor/test_engine.py",
     "monitor/projection.py": "tests/monitor/test_schema.py",
 }
 
