@@ -33,6 +33,7 @@ from monitor.clusters import make_grid
 from monitor.evaluate import Evaluation, Inputs, MarketInput, Totals, evaluate
 from monitor.freshness import market_input
 from monitor.margin import Array
+from monitor.pacing import choose, is_due
 from monitor.projection import MarketProjection, Projection, Provenance, VenueHealth
 from monitor.settings import ProjectionSettings, StalenessSettings
 from monitor.state.accounts import AccountTable, PollDemand
@@ -45,9 +46,6 @@ from monitor.triggers import Workspace
 MarketEvent = BookDelta | BookSnapshot | Quote | Trade | MarkPrice | OpenInterest | Liquidation
 
 NS = 1_000_000_000
-
-REFRESH_NS = NS
-"""A market is projected again after this long even if nothing changed, so that ages and staleness are never older than this."""
 
 TOTALS_EVERY_NS = 5 * NS
 """Sums and ages over all positions are refreshed this often once there are more than ``TOTALS_AT_ONCE`` of them."""
@@ -274,15 +272,7 @@ class Engine:
 
     def due(self, now_ns: int) -> bool:
         """Tell whether an evaluation at ``now_ns`` would say anything new."""
-        return any(self._is_due(market, now_ns) for market in self.markets.watched())
-
-    def _is_due(self, market: Market, now_ns: int) -> bool:
-        """A new price is worth an evaluation at once, other changes as often as configured, the mere passage of time rarely."""
-        last = self._last.get(market.index)
-        if last is None or market.repriced:
-            return True
-        age_ns = now_ns - last.as_of_ns
-        return age_ns >= REFRESH_NS or (market.changed and age_ns >= self._interval_ns)
+        return any(is_due(market, self._last.get(market.index), now_ns, self._interval_ns) for market in self.markets.watched())
 
     def project(self, now_ns: int, *, paced: bool = False) -> Projection:
         """Evaluate at ``now_ns``, in place: every market that changed, or with ``paced`` those that are due."""
@@ -300,11 +290,12 @@ class Engine:
         inputs: list[MarketInput] = []
         unchanged: list[MarketProjection] = []
         prices = np.full(len(self.markets), np.nan)
+        chosen = choose(self.markets.watched(), self._last, now_ns, self._interval_ns, paced=paced)
         for market in self.markets:
             if not self.markets.is_watched(market):
                 self._set_unwatched_price(market, prices, now_ns)
                 continue
-            if self._is_due(market, now_ns) or (market.changed and not paced):
+            if market.index in chosen:
                 market.flow.advance(now_ns)
                 simulated = market.venue in self.settings.simulated_venues
                 provenance: Provenance = "simulated" if simulated else "observed"
@@ -333,8 +324,9 @@ class Engine:
             cash_usd=self.accounts.projectable_cash(now_ns, account_age_max_ns),
             prices=prices,
             tiers=self._tiers,
-            ages_ns=self.accounts.ages_ns(now_ns),
-            lost=self.accounts.lost(now_ns, account_age_max_ns),
+            # Only new sums look at these two.
+            ages_ns=self.accounts.ages_ns(now_ns) if reuse is None else np.empty(0, dtype=np.int64),
+            lost=self.accounts.lost(now_ns, account_age_max_ns) if reuse is None else np.empty(0, dtype=np.bool_),
             markets=tuple(inputs),
             unchanged=tuple(unchanged),
             venues=tuple(self._venue_health(venue) for venue in self.settings.symbols),

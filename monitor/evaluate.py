@@ -155,6 +155,10 @@ def sum_positions(inputs: Inputs, swept: Sweep) -> Totals:
     )
 
 
+_POSITION_BITS = 32
+"""Of a leg's position in a sort key: the buckets above it, 2 x 2,000 markets x 40,001, take 28."""
+
+
 class _View:
     """What the projections of single markets share; ``place`` is a market's position among those that are projected."""
 
@@ -177,7 +181,8 @@ class _View:
         near = triggers.near
         row = near.key // self._columns
         inside = np.flatnonzero((near.key >= self._low[row]) & (near.key <= self._high[row]))
-        inside = inside[np.argsort(near.key[inside], kind="stable")]
+        # Bucket and position in one number sort faster than a stable argsort of the buckets, to the same order.
+        inside = np.sort(near.key[inside] << _POSITION_BITS | inside) & ((1 << _POSITION_BITS) - 1)
         self._keys, self._price, self._size = near.key[inside], near.price[inside], np.abs(near.size[inside])
 
     def _span(self, row: int, reach_price: float | None) -> None:

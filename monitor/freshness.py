@@ -7,7 +7,7 @@ from typing import Literal
 from monitor.evaluate import MarketInput
 from monitor.projection import FeedState, Provenance
 from monitor.settings import StalenessSettings
-from monitor.state.book import SequencedBook
+from monitor.state.book import Depth, SequencedBook
 from monitor.state.book_layers import LayeredBook
 from monitor.state.markets import Channel, Market
 
@@ -32,6 +32,13 @@ def feed_state(market: Market, channel: Channel, now_ns: int, limits: StalenessS
     if limit_s is not None and age_s > limit_s:
         return FeedState(channel, age_s, stale=True, reason=f"silent for longer than {limit_s:g} s")
     return FeedState(channel, age_s, stale=False, reason="")
+
+
+def _level_count(book: SequencedBook | LayeredBook | None, depth: Depth | None) -> int:
+    """Count the levels of a live book; a composed one has those of its depth, which is not composed twice."""
+    if book is None or depth is None:
+        return 0
+    return book.level_count if isinstance(book, SequencedBook) else int(depth.bids.size.size + depth.asks.size.size)
 
 
 def market_input(
@@ -76,7 +83,7 @@ def market_input(
         funding_rate=market.funding_rate if not feeds["mark"].stale and market.funding_ns >= mark_since_ns else None,
         best_bid=best_bid,
         best_ask=best_ask,
-        book_levels=book.level_count if book is not None and book_live else 0,
+        book_levels=_level_count(book, depth),
         depth=depth,
         open_interest_base=market.open_interest_base if not feeds["open_interest"].stale else None,
         typical_flow_base=market.flow.typical_base(),

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from connectors.frames import Frame
 from connectors.venue import Venue
-from monitor.engine import NS, REFRESH_NS, Engine, EngineSettings
+from monitor.engine import NS, Engine, EngineSettings
 from monitor.ingest import Ingest
+from monitor.pacing import REFRESH_NS
 from monitor.projection import MarketProjection, Projection, encode_market
 from monitor.summary import ReplaySummary, summarise_market
 

@@ -7,22 +7,49 @@ from typing import NamedTuple
 
 import numpy as np
 
-from connectors.events import BookSnapshot, Quote
+from connectors.events import BookSnapshot, Level, Quote
 from monitor.cascade import Array, Levels
 from monitor.state.book import EMPTY_DEPTH, EMPTY_LEVELS, Depth, sound_touch
 
 
-class _Layer(NamedTuple):
-    """One snapshot as arrays, bids negated so that both sides grow outwards."""
+class _LayerSide(NamedTuple):
+    """One side of a snapshot, best first; bids are negated, so that prices grow outwards.
 
-    exchange_ns: int
-    received_ns: int
-    connection: str
-    bid: Array
-    bid_size: Array
-    ask: Array
-    ask_size: Array
-    figures: int | None
+    ``near`` is where the orders of a level may begin, which is its price unless that is rounded.
+    """
+
+    near: Array
+    price: Array
+    size: Array
+    rounded: bool
+
+
+class _Layer:
+    """One snapshot; its arrays are made when somebody asks for them, as most snapshots are replaced before."""
+
+    __slots__ = ("_ask", "_bid", "asks", "bids", "connection", "exchange_ns", "figures", "received_ns")
+
+    def __init__(self, snapshot: BookSnapshot, exchange_ns: int) -> None:
+        self.exchange_ns = exchange_ns
+        self.received_ns = snapshot.received_ns
+        self.connection = snapshot.connection
+        self.figures = snapshot.significant_figures
+        self.bids = snapshot.bids
+        self.asks = snapshot.asks
+        self._bid: _LayerSide | None = None
+        self._ask: _LayerSide | None = None
+
+    @property
+    def bid(self) -> _LayerSide:
+        if self._bid is None:
+            self._bid = _layer_side(self.bids, -1.0, self.figures)
+        return self._bid
+
+    @property
+    def ask(self) -> _LayerSide:
+        if self._ask is None:
+            self._ask = _layer_side(self.asks, 1.0, self.figures)
+        return self._ask
 
 
 class LayeredBook:
@@ -67,18 +94,7 @@ class LayeredBook:
         known = self._layers.get(snapshot.layer)
         if known is not None and exchange_ns < known.exchange_ns:
             return True
-        bids = np.array([level for level in snapshot.bids if level[1]], dtype=np.float64).reshape(-1, 2)
-        asks = np.array([level for level in snapshot.asks if level[1]], dtype=np.float64).reshape(-1, 2)
-        self._layers[snapshot.layer] = _Layer(
-            exchange_ns,
-            snapshot.received_ns,
-            snapshot.connection,
-            -bids[:, 0],
-            bids[:, 1],
-            asks[:, 0],
-            asks[:, 1],
-            snapshot.significant_figures,
-        )
+        self._layers[snapshot.layer] = _Layer(snapshot, exchange_ns)
         return True
 
     def apply_quote(self, quote: Quote) -> None:
@@ -97,7 +113,7 @@ class LayeredBook:
         layer = self._finest()
         if self._quote is not None and (layer is None or self._quote_ns >= layer.exchange_ns):
             return self._quote.bid[0] if self._quote.bid else None
-        return -float(layer.bid[0]) if layer is not None and layer.bid.size else None
+        return _first_price(layer.bids) if layer is not None else None
 
     @property
     def best_ask(self) -> float | None:
@@ -105,7 +121,7 @@ class LayeredBook:
         layer = self._finest()
         if self._quote is not None and (layer is None or self._quote_ns >= layer.exchange_ns):
             return self._quote.ask[0] if self._quote.ask else None
-        return float(layer.ask[0]) if layer is not None and layer.ask.size else None
+        return _first_price(layer.asks) if layer is not None else None
 
     @property
     def level_count(self) -> int:
@@ -128,8 +144,8 @@ class LayeredBook:
         quote = self._quote if self._quote is not None and self._quote_ns >= newest_ns else None
         bid = (-quote.bid[0], quote.bid[1]) if quote and quote.bid else None
         ask = quote.ask if quote else None
-        bids = _compose([(layer.bid, layer.bid_size, layer.figures) for layer in layers], bid)
-        asks = _compose([(layer.ask, layer.ask_size, layer.figures) for layer in layers], ask)
+        bids = _compose([layer.bid for layer in layers], bid)
+        asks = _compose([layer.ask for layer in layers], ask)
         bids = Levels(-bids.near, -bids.far, bids.size)
         return Depth(
             bids,
@@ -150,7 +166,20 @@ def bucket_width(price: Array, figures: int) -> Array:
     return width
 
 
-def _compose(layers: list[tuple[Array, Array, int | None]], touch: tuple[float, float] | None) -> Levels:
+def _first_price(levels: list[Level]) -> float | None:
+    return next((price for price, size in levels if size), None)
+
+
+def _layer_side(levels: list[Level], sign: float, figures: int | None) -> _LayerSide:
+    """Turn the levels of one side into arrays; rounded prices stand for a bucket whose other end is worked out once, here."""
+    pairs = np.array([level for level in levels if level[1]], dtype=np.float64).reshape(-1, 2)
+    price, size = sign * pairs[:, 0], pairs[:, 1]
+    # Bids round down and asks up: outwards in both cases.
+    near = price if figures is None else np.nextafter(price - bucket_width(price, figures), np.inf)
+    return _LayerSide(near, price, size, figures is not None)
+
+
+def _compose(layers: list[_LayerSide], touch: tuple[float, float] | None) -> Levels:
     """Join layers on outward-growing prices (bids negated); ``touch`` is a newer best level that overrides the layers."""
     near: list[Array] = []
     far: list[Array] = []
@@ -159,31 +188,33 @@ def _compose(layers: list[tuple[Array, Array, int | None]], touch: tuple[float, 
     if touch is not None and touch[1] > 0.0:
         end = touch[0]
         near, far, size = [np.array([end])], [np.array([end])], [np.array([touch[1]])]
-    for price, amount, figures in layers:
-        if not price.size:
+    for layer in layers:
+        price = layer.price
+        if not price.size or price.item(-1) <= end:
             continue
-        if figures is None:
-            keep = price > end
-            near.append(price[keep])
-            far.append(price[keep])
-            size.append(amount[keep])
-        else:
-            width = bucket_width(price, figures)
-            keep = price > end
-            start = price - width  # Bids round down and asks up: outwards in both cases.
+        first = int(price.searchsorted(end, side="right"))
+        amount = layer.size[first:]
+        if layer.rounded:
             # Orders of the straddled bucket that the finer layers show already must not count twice.
-            inside = _volume_beyond(near, size, float(start[keep][0])) if keep.any() else 0.0
-            rest = amount[keep].copy()
-            if rest.size:
-                rest[0] = max(0.0, rest[0] - inside)
-            positive = rest > 0.0
-            near.append(np.nextafter(np.maximum(start[keep], end), np.inf)[positive])
-            far.append(price[keep][positive])
-            size.append(rest[positive])
-        end = max(end, float(price[-1]))
+            rest = amount.item(0) - _volume_from(near, size, layer.near.item(first))
+            if rest > 0.0:
+                amount = amount.copy()
+                amount[0] = rest
+            else:
+                first, amount = first + 1, amount[1:]
+            near.append(np.maximum(layer.near[first:], math.nextafter(end, math.inf)))
+        else:
+            near.append(price[first:])
+        far.append(price[first:])
+        size.append(amount)
+        end = price.item(-1)
     return Levels(np.concatenate(near), np.concatenate(far), np.concatenate(size)) if near else EMPTY_LEVELS
 
 
-def _volume_beyond(prices: list[Array], sizes: list[Array], start: float) -> float:
-    """Sum what the finer layers hold strictly beyond ``start``."""
-    return float(sum(size[price > start].sum() for price, size in zip(prices, sizes, strict=True)))
+def _volume_from(prices: list[Array], sizes: list[Array], start: float) -> float:
+    """Sum what the finer layers hold at ``start`` and beyond it."""
+    total = 0.0
+    for price, size in zip(prices, sizes, strict=True):
+        if price.size and price.item(-1) >= start:
+            total += float(np.add.reduce(size[price.searchsorted(start) :]))
+    return total

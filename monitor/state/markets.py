@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from typing import Literal
-
-import numpy as np
 
 from connectors.events import (
     BookDelta,
@@ -96,7 +95,7 @@ class Flow:
     def typical_base(self) -> float | None:
         """Return the median absolute net volume of the watched minutes, ``None`` before the first."""
         watched = self._watched()
-        return float(np.median([abs(net) for net in watched])) if watched else None
+        return statistics.median([abs(net) for net in watched]) if watched else None
 
     def covered_ratio(self) -> float:
         """Return the watched share of the last ``FLOW_MINUTES`` minutes."""
