@@ -94,20 +94,23 @@ def map_triggers(legs: Legs, swept: Sweep, prices: Array, grid: Grid, markets: N
     count, columns = chosen.size, 2 * grid.reach + 1
     reference = prices[chosen]
     first_bucket = grid.bucket(np.where(np.isfinite(reference), reference, 1.0)) - grid.reach
+    shock, size = swept.shock, legs.size
+    held: NDArray[np.int64] | slice = slice(None)
+    if count < prices.size:
+        is_chosen = np.zeros(prices.size, dtype=np.bool_)
+        is_chosen[chosen] = True
+        held = np.flatnonzero(is_chosen[legs.market])
+        shock, size = shock[held], size[held]
     # A long leg is triggered by a fall: its shock is negative while its account is above water.
-    outward = np.copysign(swept.shock, swept.shock * legs.size)
+    outward = np.copysign(shock, shock * size)
     with np.errstate(invalid="ignore"):
-        wanted = outward >= -grid.reach_ratio
-        if count < prices.size:
-            is_chosen = np.zeros(prices.size, dtype=np.bool_)
-            is_chosen[chosen] = True
-            wanted &= is_chosen[legs.market]
-        leg = np.flatnonzero(wanted)
+        inside = np.flatnonzero(outward >= -grid.reach_ratio)
+    ahead = outward[inside] < 0.0
+    leg = inside if isinstance(held, slice) else held[inside]
     place = np.zeros(prices.size, dtype=np.int64)
     place[chosen] = np.arange(count)
-    size = legs.size[leg]
+    size = size[inside]
     row = place[legs.market[leg]] * 2 + (size < 0.0)
-    ahead = outward[leg] < 0.0
     backlog = np.bincount(row[~ahead], weights=np.abs(size[~ahead]), minlength=count * 2)
     leg, row, size = leg[ahead], row[ahead], size[ahead]
     price = swept.trigger_price[leg]

@@ -140,7 +140,8 @@ def sum_positions(inputs: Inputs, swept: Sweep) -> Totals:
         if end > start:
             part = ages_s[start:end]
             oldest[index] = part.max()
-            median[index] = np.median(part)
+            # The upper of the two middle ones, where there are two: half a million ages are not worth a mean.
+            median[index] = np.partition(part, part.size // 2)[part.size // 2]
         start = end
     # Polled lately, but the price or the margin table of something that they hold is unknown: lost as well.
     lost = excluded[inputs.lost[legs.account[excluded]] | np.isfinite(inputs.cash_usd[legs.account[excluded]])]

@@ -10,9 +10,9 @@ from monitor.state.markets import Market
 REFRESH_NS = 1_000_000_000
 """A market is projected again after this long even if nothing changed, so that ages and staleness are never older than this."""
 
-MARKETS_PER_PASS = 24
+MARKETS_PER_PASS = 12
 """Markets without a new price that a paced evaluation looks at, those that have waited longest first: at some 0.4 ms each this is
-10 ms. Without a bound an evaluation that takes longer than the interval finds all markets due again and never catches up."""
+5 ms. Without a bound an evaluation that takes longer than the interval finds all markets due again and never catches up."""
 
 
 def is_due(market: Market, last: MarketProjection | None, now_ns: int, interval_ns: int) -> bool:

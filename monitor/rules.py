@@ -45,6 +45,7 @@ class _Market:
     barriers: dict[str, Watch]
     tracks: list[Track] = field(default_factory=list)
     stale_since_ns: int | None = None
+    seen_ns: int = -1
 
     def watches(self) -> Iterator[Watch]:
         yield self.stale
@@ -73,7 +74,9 @@ class RuleBook:
             key = (market.venue, market.symbol)
             present.add(key)
             state = self._markets.get(key) or self._admit(market)
-            if state is not None:
+            if state is not None and state.seen_ns != market.as_of_ns:
+                # A market that was not looked at anew says nothing new; each is looked at at least about once a second.
+                state.seen_ns = market.as_of_ns
                 changes += self._evaluate(state, market, now_ns)
         for key, state in self._markets.items():
             if key not in present:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 from collections.abc import Callable
 
 import uvloop
 
-from monitor.app import Daemon
+from monitor.app import Daemon, tune_interpreter
 from monitor.commands.terminal import FAILED, OK, complain
 from monitor.config import Config
 from monitor.logs import configure_logs
@@ -51,9 +50,7 @@ def serve(
             await daemon.run(stop)
             announcement.cancel()
 
-    # Nearly all that is made is freed by its last reference. The default thresholds make the collector walk through the latest
-    # projection for tens of milliseconds several times a second.
-    gc.set_threshold(50_000, 20, 100)
+    tune_interpreter()
     failures: list[BaseException] = []
     try:
         uvloop.run(main())

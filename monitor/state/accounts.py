@@ -68,6 +68,7 @@ class AccountTable:
         self._venue_of: list[str] = [""]
         self._recent = FillMemory()
         self._isolated: dict[int, list[int]] = {}
+        self._copied: Legs | None = None
         self._free_legs: list[int] = []
         self._free_rows: list[int] = []
         rows, legs = 1_024, 4_096
@@ -270,6 +271,7 @@ class AccountTable:
         self._release(leg)
 
     def _release(self, leg: int) -> None:
+        self._copied = None
         self._leg_row[leg] = NOBODY
         self._size[leg] = self._slope[leg] = 0.0
         self._second_tier_price[leg] = np.inf
@@ -291,7 +293,8 @@ class AccountTable:
                 self._free_rows.append(holder)
 
     def _prepare(self, legs: NDArray[np.int64], tiers: TierTable) -> None:
-        """Cache what the sweep needs of these legs."""
+        """Cache what the sweep needs of these legs, which have changed."""
+        self._copied = None
         size, market = self._size[legs], self._leg_market[legs]
         self._slope[legs] = size - tiers.rate[market, 0] * np.abs(size)
         self._second_tier_price[legs] = second_tier_price(size, market, tiers)
@@ -305,10 +308,15 @@ class AccountTable:
     # --------------------------------------------------------------------------------------------------- reading
 
     def legs(self, *, copy: bool) -> Legs:
-        """Return the legs for a sweep: views, or copies for a sweep that runs beside further changes."""
+        """Return the legs for a sweep: views, or a copy for a sweep that runs beside further changes; it serves until the next."""
+        if copy and self._copied is not None:
+            return self._copied
         count = self._leg_count
         arrays = (self._leg_row, self._leg_market, self._size, self._slope, self._second_tier_price)
-        return Legs(*(array[:count].copy() if copy else array[:count] for array in arrays))  # type: ignore[arg-type]
+        if not copy:
+            return Legs(*(array[:count] for array in arrays))  # type: ignore[arg-type]
+        self._copied = Legs(*(array[:count].copy() for array in arrays))  # type: ignore[arg-type]
+        return self._copied
 
     def projectable_cash(self, now_ns: int, age_max_ns: int) -> Array:
         """Return the cash per row, NaN for every account that is not live at ``now_ns``."""

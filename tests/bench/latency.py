@@ -23,7 +23,7 @@ import structlog
 import uvloop
 
 from connectors.frames import Frame
-from monitor.app import Daemon
+from monitor.app import Daemon, tune_interpreter
 from monitor.config import Config
 from monitor.evaluate import evaluate
 from monitor.logs import configure_logs
@@ -97,6 +97,7 @@ async def _measure(scale: Scale) -> list[Row]:
     # The daemon's collections are part of what is measured; they must not look through the load as well.
     gc.collect()
     gc.freeze()
+    tune_interpreter()
     daemon = Daemon(_config(scale))
     observed = Observed(daemon, scale.markets)
     daemon._on_projection = observed.on_projection
