@@ -122,14 +122,19 @@ class Binance:
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise feed_error(frame.venue, "oversized", payload)
         try:
-            if payload[:11] == _COMBINED_PREFIX:
-                data = decode_combined(payload).data
-                return TO_EVENTS[type(data)](frame, data)
-            if payload.startswith(_EVENT_PREFIX):
-                event = decode_event(payload)
-                return TO_EVENTS[type(event)](frame, event)
+            # Nearly every message is one of a combined stream; what is not fails here within a microsecond.
+            data = decode_combined(payload).data
         except DECODING_ERRORS:
-            return unusual_events(frame, payload)
+            return self._parse_other(frame, payload)
+        return TO_EVENTS[type(data)](frame, data)
+
+    def _parse_other(self, frame: Frame, payload: bytes) -> list[AnyEvent]:
+        if payload.startswith(_EVENT_PREFIX):
+            try:
+                event = decode_event(payload)
+            except DECODING_ERRORS:
+                return unusual_events(frame, payload)
+            return TO_EVENTS[type(event)](frame, event)
         if payload.startswith(REST_PREFIX):
             return rest_events(frame, payload, self.brackets)
         return unusual_events(frame, payload)
