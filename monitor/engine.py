@@ -163,7 +163,8 @@ class Engine:
 
     def _apply_quote(self, event: Quote) -> None:
         market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
-        if market is not None:
+        # A sequenced book knows its touch better than the quote does.
+        if market is not None and type(market.book) is not SequencedBook:
             market.apply_quote(event)
 
     def _apply_trade(self, event: Trade) -> None:

@@ -116,7 +116,6 @@ class Market:
         "_trades_feed",
         "_watermark_ids",
         "_watermark_ns",
-        "_watermark_received_ns",
         "book",
         "changed",
         "completeness",
@@ -160,7 +159,6 @@ class Market:
         self.repriced = True
         """The price that margin is computed at has changed, or it or the book can no longer be relied on."""
         self._watermark_ns = -1
-        self._watermark_received_ns = 0
         self._watermark_ids: set[int] = set()
         self._fills_seen: set[tuple[object, ...]] = set()
         self._fills_order: deque[tuple[object, ...]] = deque()
@@ -245,16 +243,16 @@ class Market:
         the same instant are told apart by their ids.
         """
         feed = self._trades_feed  # A repetition too shows that the channel is there.
+        heard_ns = feed.received_ns
         feed.received_ns = event.received_ns
         feed.connection = event.connection
         feed.broken = ""
         exchange_ns = event.exchange_ns
         if exchange_ns > self._watermark_ns:
-            passed_ns = event.received_ns - self._watermark_received_ns
-            if self._watermark_ns >= 0 and exchange_ns - self._watermark_ns > passed_ns + LEAP_MAX_NS:
+            leap_ns = exchange_ns - self._watermark_ns - LEAP_MAX_NS
+            if leap_ns > 0 and heard_ns is not None and leap_ns > event.received_ns - heard_ns:
                 return False  # Taken at its word it would make repetitions of all that follows.
             self._watermark_ns = exchange_ns
-            self._watermark_received_ns = event.received_ns
             self._watermark_ids = {event.trade_id}
         elif exchange_ns < self._watermark_ns or event.trade_id in self._watermark_ids:
             return False
