@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 
 from connectors.frames import Frame
 from connectors.venue import FeedError, Venue
 from monitor.engine import Engine
-
-_venue_of = attrgetter("venue")
 
 
 class Ingest:
@@ -31,23 +27,22 @@ class Ingest:
     def apply_all(self, frames: Iterable[Frame]) -> None:
         """Apply frames in order."""
         handlers = self.engine.handlers()
-        for venue, run in itertools.groupby(frames, _venue_of):
-            # Frames of one venue come in runs; what is the same for all of a run is looked up and counted once.
-            source, count = self._sources[venue]
-            parse = source.parse
-            seen = applied = 0
-            for frame in run:
-                seen += 1
-                try:
-                    events = parse(frame)
-                except FeedError as error:
-                    count.parse_errors[error.reason] = count.parse_errors.get(error.reason, 0) + 1
-                    if frame.payload is not None and (source.channel_key(frame.payload) or "").startswith("trades:"):
-                        # The tape has no sequence numbers that would show the hole later.
-                        self.engine.distrust_accounts(venue)
-                    continue
-                for event in events:
-                    applied += 1
-                    handlers[type(event)](event)
-            count.frames += seen
-            count.events += applied
+        name = ""
+        for frame in frames:
+            if frame.venue is not name:
+                # Frames of one venue come in runs; what is the same for all of a run is looked up once.
+                name = frame.venue
+                source, count = self._sources[name]
+                parse = source.parse
+            count.frames += 1
+            try:
+                events = parse(frame)
+            except FeedError as error:
+                count.parse_errors[error.reason] = count.parse_errors.get(error.reason, 0) + 1
+                if frame.payload is not None and (source.channel_key(frame.payload) or "").startswith("trades:"):
+                    # The tape has no sequence numbers that would show the hole later.
+                    self.engine.distrust_accounts(name)
+                continue
+            for event in events:
+                count.events += 1
+                handlers[type(event)](event)
