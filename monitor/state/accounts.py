@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.events import AccountMode, AccountSnapshot
-from monitor.margin import Array, TierTable, second_tier_price
+from monitor.margin import Array, TierTable, base_coefficient, second_tier_price
 from monitor.state.fills import Fill, FillMemory
 from monitor.state.poll_worth import poll_worth
 from monitor.triggers import Legs
@@ -296,7 +296,7 @@ class AccountTable:
         """Cache what the sweep needs of these legs, which have changed."""
         self._copied = None
         size, market = self._size[legs], self._leg_market[legs]
-        self._slope[legs] = size - tiers.rate[market, 0] * np.abs(size)
+        self._slope[legs] = base_coefficient(size, tiers.rate[market, 0])
         self._second_tier_price[legs] = second_tier_price(size, market, tiers)
 
     def refresh_tiers(self, tiers: TierTable) -> None:

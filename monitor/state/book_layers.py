@@ -124,12 +124,6 @@ class LayeredBook:
         return _first_price(layer.asks) if layer is not None else None
 
     @property
-    def level_count(self) -> int:
-        """Number of levels of the composed depth, both sides."""
-        depth = self.depth()
-        return int(depth.bids.size.size + depth.asks.size.size)
-
-    @property
     def reliable(self) -> bool:
         """Tell whether a full-resolution layer is in place, and both sides are there and do not cross."""
         return self._finest() is not None and sound_touch(self.best_bid, self.best_ask)
