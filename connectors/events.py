@@ -35,7 +35,7 @@ Completeness = Literal["complete", "sampled", "partial"]
 AccountMode = Literal["standard", "unified", "portfolio", "unknown"]
 """Where an account keeps its collateral (venues.md 1.9).
 
-Only ``standard`` accounts can be projected from their perpetual balance.
+Only ``standard`` accounts can be projected from their perpetual balance; ``unified`` ones need their spot balance as well.
 """
 
 
@@ -151,8 +151,19 @@ class MarginTier(msgspec.Struct, frozen=True, gc=False):
     max_leverage: float | None = None
 
 
+Contract = Literal["linear", "inverse", "asset"]
+"""What a price column stands for: a linear perpetual (sizes in base units), an inverse one (sizes in **USD**, margin and profit in
+the coin), or an asset that is held as collateral, supplied to or borrowed from a pool (quantities in units of the asset)."""
+
+
 class Instrument(msgspec.Struct, frozen=True, gc=False):
-    """What a venue says of one market; ``tiers`` is empty when its margin rules are unknown."""
+    """What a venue says of one market or asset; ``tiers`` is empty when its margin rules are unknown.
+
+    ``tiers`` of an inverse contract have bounds and deductions in the coin. ``collateral_ratio`` is for assets: the share of
+    their value that counts, which is one minus the haircut, or a lending pool's liquidation threshold; ``None`` is unknown.
+    ``tiers_jump`` says that a jump of maintenance where a tier begins is meant, as where the rate applies to the whole position.
+    ``e_mode_ratios`` are (category, threshold) pairs for the categories of a lending pool whose collateral the asset may be.
+    """
 
     symbol: str
     tiers: tuple[MarginTier, ...]
@@ -160,6 +171,10 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
     price_step: float | None = None
     only_isolated: bool = False
     delisted: bool = False
+    contract: Contract = "linear"
+    collateral_ratio: float | None = None
+    e_mode_ratios: tuple[tuple[int, float], ...] = ()
+    tiers_jump: bool = False
 
 
 class Instruments(Event, frozen=True, gc=False, kw_only=True, tag=True):
@@ -174,6 +189,9 @@ class PositionReport(msgspec.Struct, frozen=True, gc=False):
 
     ``isolated_cash_usd`` is ``None`` for a cross position; otherwise the cash of its own small account, so that its equity is
     ``isolated_cash_usd + size * mark``. ``liquidation_price`` is the venue's own figure and is kept apart from ours.
+    ``position_side`` tells the two positions of a market in hedge mode apart; it is ``net`` in one-way mode. ``mark_price`` is the
+    price at which the venue computed its figures, where the report tells it. ``max_leverage`` is what the venue allows this very
+    position at its present size: a position keeps the margin table that it was opened under when the venue changes the market's.
     """
 
     symbol: str
@@ -182,13 +200,26 @@ class PositionReport(msgspec.Struct, frozen=True, gc=False):
     isolated_cash_usd: float | None
     liquidation_price: float | None
     leverage: float | None
+    position_side: Literal["net", "long", "short"] = "net"
+    mark_price: float | None = None
+    max_leverage: float | None = None
+
+
+class HoldingReport(msgspec.Struct, frozen=True, gc=False):
+    """An asset in an account; a negative quantity is borrowed. ``symbol`` is the price column that values it."""
+
+    symbol: str
+    quantity: float
 
 
 class AccountSnapshot(Event, frozen=True, gc=False, kw_only=True, tag=True):
-    """All positions of one account at one moment.
+    """All positions of one account, or of one of its pools, at one moment.
 
-    ``cross_cash_usd`` is the cash such that ``cross equity = cross_cash_usd + sum(size * mark)`` over the cross positions
-    (negative for a levered long book). ``account_value_usd`` and ``maintenance_margin_usd`` are the venue's own cross figures.
+    A ``pool`` is a part of the account with cash of its own, such as one dex of Hyperliquid; the main one is ``""``.
+    ``cross_cash_usd`` is the cash such that ``cross equity = cross_cash_usd + sum(size * mark) + value of the holdings`` over the
+    cross positions (negative for a levered long book). ``account_value_usd`` and ``maintenance_margin_usd`` are the venue's own
+    cross figures. ``sequence`` is ``None`` where the source does not number its messages; then only the time orders them.
+    ``mode`` says where the collateral is, where the snapshot knows. ``e_mode`` is the lending category, 0 for none.
     """
 
     account: str
@@ -197,6 +228,50 @@ class AccountSnapshot(Event, frozen=True, gc=False, kw_only=True, tag=True):
     positions: tuple[PositionReport, ...]
     account_value_usd: float | None = None
     maintenance_margin_usd: float | None = None
+    pool: str = ""
+    holdings: tuple[HoldingReport, ...] = ()
+    sequence: int | None = None
+    mode: AccountMode | None = None
+    e_mode: int = 0
+
+
+class AccountDelta(Event, frozen=True, gc=False, kw_only=True, tag=True):
+    """What changed in one account: the new values of whatever is listed, absolute, so that applying one twice does no harm.
+
+    ``sequence`` is one more than that of the message before it, of the same account; anything else is a gap. A position of size
+    0 is closed and a holding of quantity 0 is gone. ``cross_cash_usd`` is ``None`` when it did not change.
+    """
+
+    account: str
+    exchange_ns: int
+    sequence: int
+    cross_cash_usd: float | None = None
+    positions: tuple[PositionReport, ...] = ()
+    holdings: tuple[HoldingReport, ...] = ()
+
+
+class AccountFill(Event, frozen=True, gc=False, kw_only=True, tag=True):
+    """One account's side of a fill, from a source that shows every fill of the account (an own node).
+
+    ``size`` is signed, ``start_size`` the signed position before the fill, ``fee_usd`` what the account paid (negative for a
+    rebate), ``None`` where more cash moved than the fill shows: a fee in something else, or margin that went with a position.
+    """
+
+    account: str
+    symbol: str
+    exchange_ns: int
+    price: float
+    size: float
+    trade_id: int
+    start_size: float | None = None
+    fee_usd: float | None = 0.0
+
+
+class AccountBalances(Event, frozen=True, gc=False, kw_only=True, tag=True):
+    """What an account holds outside of its positions, in tokens; ``symbol`` of a holding is the name of the token."""
+
+    account: str
+    balances: tuple[HoldingReport, ...]
 
 
 class AccountModeReport(Event, frozen=True, gc=False, kw_only=True, tag=True):
@@ -234,6 +309,9 @@ AnyEvent = (
     | Liquidation
     | Instruments
     | AccountSnapshot
+    | AccountDelta
+    | AccountFill
+    | AccountBalances
     | AccountModeReport
     | Gap
     | SubscriptionNotice

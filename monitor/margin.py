@@ -18,29 +18,40 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.events import MarginTier
+from connectors.events import Contract, MarginTier
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int32]
 
 
+LINEAR, INVERSE, ASSET = 0, 1, 2
+"""Codes of :data:`connectors.events.Contract` in arrays."""
+
+CONTRACT_CODE: dict[Contract, int] = {"linear": LINEAR, "inverse": INVERSE, "asset": ASSET}
+
+
 class TierTable(NamedTuple):
     """Maintenance tiers of all markets: arrays of shape (markets, tiers), padded with an unreachable lower bound.
 
-    A market whose tiers are unknown has a rate of NaN.
+    A market whose tiers are unknown has a rate of NaN. ``contract`` of shape (markets,) holds the codes of the contracts; without
+    it all are linear. Bounds and deductions of inverse contracts are in the coin.
     """
 
     lower_bound_usd: Array
     rate: Array
     deduction_usd: Array
+    contract: NDArray[np.int8] | None = None
 
 
 class TierError(ValueError):
     """A tier list that cannot be a venue's: names the market and the row."""
 
 
-def check_tiers(symbol: str, tiers: Sequence[MarginTier]) -> None:
-    """Raise :class:`TierError` unless lower bounds start at 0 and rise, rates lie in (0, 1), and maintenance has no jumps."""
+def check_tiers(symbol: str, tiers: Sequence[MarginTier], *, may_jump: bool = False) -> None:
+    """Raise :class:`TierError` unless lower bounds start at 0 and rise, rates lie in (0, 1), and maintenance has no jumps.
+
+    With ``may_jump`` maintenance may jump upwards where a tier begins, as it does where a venue has no deductions.
+    """
     for row, tier in enumerate(tiers):
         if row == 0 and tier.lower_bound_usd != 0.0:
             raise TierError(f"{symbol}: the first margin tier starts at {tier.lower_bound_usd}, not at 0")
@@ -51,17 +62,19 @@ def check_tiers(symbol: str, tiers: Sequence[MarginTier]) -> None:
         before = tiers[row - 1] if row else tier
         step = tier.lower_bound_usd * (tier.maintenance_rate - before.maintenance_rate)
         jump = tier.deduction_usd - (before.deduction_usd if row else 0.0) - step
-        if not abs(jump) <= 1e-6 * max(1.0, tier.lower_bound_usd * tier.maintenance_rate):
+        tolerance = 1e-6 * max(1.0, tier.lower_bound_usd * tier.maintenance_rate)
+        if not abs(jump) <= tolerance and not (may_jump and jump < 0.0):
             raise TierError(f"{symbol}: maintenance jumps by {-jump} where margin tier {row} begins")
 
 
-def build_tier_table(markets: Sequence[Sequence[MarginTier]]) -> TierTable:
-    """Lay out the tiers of all markets (by market index; an empty list means unknown)."""
+def build_tier_table(markets: Sequence[Sequence[MarginTier]], contracts: Sequence[Contract] | None = None) -> TierTable:
+    """Lay out the tiers of all markets (by market index; an empty list means unknown); without ``contracts`` all are linear."""
     depth = max((len(tiers) for tiers in markets), default=1) or 1
     table = TierTable(
         np.full((len(markets), depth), np.inf),
         np.full((len(markets), depth), np.nan),
         np.full((len(markets), depth), np.nan),
+        None if contracts is None else np.array([CONTRACT_CODE[contract] for contract in contracts], dtype=np.int8),
     )
     for index, tiers in enumerate(markets):
         for row, tier in enumerate(tiers):
@@ -69,6 +82,17 @@ def build_tier_table(markets: Sequence[Sequence[MarginTier]]) -> TierTable:
             table.rate[index, row] = tier.maintenance_rate
             table.deduction_usd[index, row] = tier.deduction_usd
     return table
+
+
+def has_jumps(tiers: TierTable) -> NDArray[np.bool_]:
+    """Tell in which markets maintenance jumps where a tier begins, shape (M,): triggers may lie at such a bound and on no line."""
+    lower, rate, deduction = tiers.lower_bound_usd[:, 1:], tiers.rate, tiers.deduction_usd
+    with np.errstate(invalid="ignore"):
+        step = lower * (rate[:, 1:] - rate[:, :-1])
+        jump = np.abs(deduction[:, 1:] - deduction[:, :-1] - step)
+        # The tolerance of check_tiers(); what is beyond a table's last tier is NaN and no jump.
+        jumps = jump > 1e-6 * np.maximum(1.0, lower * rate[:, 1:])
+    return np.asarray(jumps.any(axis=1), dtype=np.bool_)
 
 
 def base_coefficient(size: Array | float, rate: Array | float) -> Array | float:
