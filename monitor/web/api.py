@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -15,20 +14,11 @@ from prometheus_client.exposition import choose_encoder
 from monitor.metrics import ProjectionCollector, Reading
 from monitor.projection import MarketProjection
 from monitor.web import openapi, views
+from monitor.web.account_api import AccountApi
+from monitor.web.answers import JSON, RequestError, json_response
 from monitor.web.hub import Hub
+from monitor.web.parameters import read_parameters
 from monitor.web.settings import HttpSettings
-
-JSON = "application/json"
-
-
-class RequestError(Exception):
-    """A request that cannot be answered; becomes an ``ErrorResponse``."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
 
 
 class Api:
@@ -36,6 +26,7 @@ class Api:
 
     def __init__(self, hub: Hub, settings: HttpSettings) -> None:
         self._hub = hub
+        self._accounts = AccountApi(hub, self._market)
         self._openapi = msgspec.json.encode(openapi.document())
         self._reading = Reading()
         self._scraping = asyncio.Lock()
@@ -57,6 +48,7 @@ class Api:
             web.get(f"{market}/cascade", self._about_market(views.cascade)),
             web.get(f"{market}/liquidations", self._about_market(views.liquidations)),
             web.get(f"{market}/history", self.history),
+            *self._accounts.routes(),
             web.get("/api/v1/alerts", self.alerts),
             web.get("/api/v1/openapi.json", self.openapi),
         ]
@@ -89,11 +81,13 @@ class Api:
     async def history(self, request: web.Request) -> web.Response:
         """Answer with the recent past of a market."""
         market = self._market(request)
-        seconds, columns = (_integer(request, name, least, most, default) for name, least, most, default, _ in _HISTORY_QUERY)
+        asked = read_parameters(request, openapi.HISTORY_QUERY)
         history = self._hub.history((market.venue, market.symbol))
         if history is None:
             raise RequestError(404, "no_history", f"no history is kept for {market.venue}/{market.symbol}: all places are taken")
-        return json_response(views.history(market, self._hub.evaluation_age_s() or 0.0, history.query(seconds, columns)))
+        return json_response(
+            views.history(market, self._hub.evaluation_age_s() or 0.0, history.query(asked["seconds"], asked["columns"]))
+        )
 
     async def alerts(self, _: web.Request) -> web.Response:
         """Answer with what fires and what changed last."""
@@ -118,9 +112,6 @@ class Api:
         return market
 
 
-_HISTORY_QUERY = next(operation.query for operation in openapi.OPERATIONS if operation.name == "history")
-
-
 def unknown_market(name: str, known: list[str]) -> str:
     """Name the market that is not there, and up to five that sound like it (or the first five)."""
     shown = name[:100]
@@ -131,24 +122,3 @@ def unknown_market(name: str, known: list[str]) -> str:
     if near:
         return f"{shown!r} is not watched; near it: {', '.join(near)}"
     return f"{shown!r} is not watched; of {len(known)} watched markets the first are: {', '.join(known[:5])}"
-
-
-def json_response(answer: Any, status: int = 200) -> web.Response:
-    """Encode an answer; msgspec writes values that are not finite as ``null``, so that no NaN gets into JSON."""
-    return web.Response(body=msgspec.json.encode(answer), status=status, content_type=JSON, headers={"Cache-Control": "no-store"})
-
-
-def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    """Encode a failure."""
-    response = json_response(views.ErrorResponse(error=views.ErrorDetail(code=code, message=message)), status)
-    response.headers.update(headers or {})
-    return response
-
-
-def _integer(request: web.Request, name: str, least: int, most: int, default: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not least <= int(text) <= most:
-        raise RequestError(400, "bad_parameter", f"{name} must be a whole number from {least} to {most}")
-    return int(text)

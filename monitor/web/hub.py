@@ -17,7 +17,9 @@ from alerts.alert import Alert
 from monitor.metrics import Reading
 from monitor.projection import DaemonStatus, MarketProjection, Projection
 from monitor.web import views
+from monitor.web.accounts import AccountSource, Ration
 from monitor.web.history import HistoryColumns, MarketHistory
+from monitor.web.redaction import Redaction
 
 MarketKey = tuple[str, str]
 """(venue, symbol)"""
@@ -78,6 +80,9 @@ class Hub:
         history_markets: How many markets get a history, first come first served.
         monotonic: A clock in seconds that never jumps; ages since publication are measured with it, so that a change of the wall
             clock makes nothing look old or fresh.
+
+    ``accounts`` is set by the shell once there is something to tell of accounts, and ``clock_ns`` to the clock that its input is
+    stamped with, because ages of accounts are counted in that.
     """
 
     def __init__(
@@ -96,6 +101,11 @@ class Hub:
         self.history_markets_refused = 0
         self.web_counters: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         """Open, refused and cut connections of the server."""
+        self.accounts: AccountSource | None = None
+        self.clock_ns: Callable[[], int] = time.time_ns
+        self.ration = Ration(monotonic)
+        self.redaction: Redaction | None = None
+        """Hides accounts; ``None`` where they may be named."""
         self._evaluation_timeout_s = evaluation_timeout_s
         self._history_markets = history_markets
         self._monotonic = monotonic
@@ -105,6 +115,12 @@ class Hub:
         self._without_history: set[MarketKey] = set()
         self._subscribers: dict[Subscriber, None] = {}
         self._messages: dict[MarketKey, tuple[bool, bytes]] = {}
+
+    def redact_with(self, redaction: Redaction) -> None:
+        """Hide accounts from now on, also in what was published before."""
+        self.redaction = redaction
+        if self.status is not None:
+            self.status = redaction.status(self.status)
 
     # Publishing.
 
@@ -131,7 +147,7 @@ class Hub:
 
     def publish_status(self, status: DaemonStatus) -> None:
         """Make one report about the process the current one."""
-        self.status = status
+        self.status = status if self.redaction is None else self.redaction.status(status)
         for subscriber in self._subscribers:
             subscriber.status_dirty = True
             subscriber.wake.set()
@@ -167,6 +183,14 @@ class Hub:
         """Return the seconds since the last projection was published, ``None`` before the first."""
         return None if self._published_s is None else max(0.0, self._monotonic() - self._published_s)
 
+    def late_reasons(self, as_of_ns: int | None = None) -> tuple[str, ...]:
+        """Return why nothing can be shown as live, or what is of ``as_of_ns`` cannot; nothing if it can."""
+        limit_s = self._evaluation_timeout_s
+        reasons = [f"no new evaluation for more than {limit_s:g} s"] if self.evaluation_late() else []
+        if as_of_ns is not None and self.clock_ns() - as_of_ns > limit_s * 1e9:
+            reasons.append(f"the numbers are older than {limit_s:g} s")
+        return tuple(reasons)
+
     def evaluation_late(self) -> bool:
         """Tell whether the evaluation has stopped, so that nothing it said can be shown as live."""
         age_s = self.evaluation_age_s()
@@ -185,6 +209,16 @@ class Hub:
         """Return all markets like ``market``."""
         return [self._aged(market) for market in self._markets.values()]
 
+    def simulated(self, venue: str) -> bool:
+        """Tell whether what comes from a venue is a simulation; one without markets counts as what the whole daemon is."""
+        provenances = {market.provenance for market in self._markets.values() if market.venue == venue}
+        return "simulated" in provenances or (not provenances and self.status is not None and self.status.simulated)
+
+    def known_venues(self) -> list[str]:
+        """Return the names of all venues that have reported."""
+        health = self.projection.venues if self.projection is not None else ()
+        return list(dict.fromkeys([*(venue.venue for venue in health), *(venue for venue, _ in self._markets)]))
+
     def history(self, key: MarketKey) -> MarketHistory | None:
         """Return the history of a market, ``None`` where there is no place for one."""
         return self._histories.get(key)
@@ -197,7 +231,7 @@ class Hub:
         if any(not market.stale for market in markets):
             return True, ()
         if self.evaluation_late():
-            return False, (self._late_reason(),)
+            return False, self.late_reasons()
         if not markets:
             return False, ("no market is known yet",)
         reasons = [f"{market.venue}/{market.symbol}: {', '.join(market.stale_reasons) or 'stale'}" for market in markets]
@@ -215,6 +249,10 @@ class Hub:
             stream_clients_refused=self.stream_clients_refused,
             history_markets=len(self._histories),
             history_markets_refused=self.history_markets_refused,
+            account_questions=self.ration.asked,
+            account_requests_refused=self.ration.refused,
+            account_aliases=len(self.redaction) if self.redaction is not None else 0,
+            account_aliases_forgotten=self.redaction.forgotten if self.redaction is not None else 0,
         )
 
     def reading(self) -> Reading:
@@ -231,10 +269,7 @@ class Hub:
     def _aged(self, market: MarketProjection) -> MarketProjection:
         if not self.evaluation_late():
             return market
-        return msgspec.structs.replace(market, stale=True, stale_reasons=(*market.stale_reasons, self._late_reason()))
-
-    def _late_reason(self) -> str:
-        return f"no new evaluation for more than {self._evaluation_timeout_s:g} s"
+        return msgspec.structs.replace(market, stale=True, stale_reasons=(*market.stale_reasons, *self.late_reasons()))
 
     # Streaming.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from monitor.account_report import AtRiskOrder
 from monitor.web import views
+from monitor.web.parameters import Choice, Fraction, Name, Parameter, WholeNumber
 
 
 class Operation(NamedTuple):
@@ -18,11 +20,34 @@ class Operation(NamedTuple):
     summary: str
     answer: Any
     errors: tuple[tuple[int, Any], ...] = ()
-    query: tuple[tuple[str, int, int, int, str], ...] = ()
-    """(name, least, greatest, default, description) of integer parameters."""
+    query: tuple[Parameter, ...] = ()
 
+
+HISTORY_QUERY = (
+    WholeNumber("seconds", 10, 21_600, 1_800, "How far back, in seconds."),
+    WholeNumber("columns", 1, 720, 360, "At most this many samples; a span's extremes and sums are kept."),
+)
+LIMIT = WholeNumber("limit", 1, 500, 50, "At most this many.")
+MARKET_ACCOUNTS_QUERY = (
+    Choice(
+        "order",
+        get_args(AtRiskOrder),
+        "distance",
+        "Nearest to liquidation, largest, or deepest under water after the move, first.",
+    ),
+    Fraction("move", -1.0, 10.0, -0.1, "Gap of all prices that bad debt is computed for, as a fraction: -0.1 is a fall of 10 %."),
+    LIMIT,
+)
+ACCOUNTS_QUERY = (
+    Name("venue", "Only accounts of this venue."),
+    Name("symbol", "Only accounts with a position in this market."),
+    *MARKET_ACCOUNTS_QUERY,
+)
+DISAGREEMENTS_QUERY = (LIMIT,)
 
 UNKNOWN_MARKET = ((404, views.ErrorResponse),)
+NOT_NOW = ((503, views.ErrorResponse),)
+"""Nothing is known of accounts yet, or too many ask."""
 MARKET_PATH = "/api/v1/markets/{venue}/{symbol}"
 OPERATIONS = (
     Operation("/healthz", "health", "Whether the process is alive.", views.HealthResponse),
@@ -51,10 +76,38 @@ OPERATIONS = (
         "Price, liquidation heat and liquidations of the recent past.",
         views.HistoryResponse,
         ((400, views.ErrorResponse), *UNKNOWN_MARKET),
-        (
-            ("seconds", 10, 21_600, 1_800, "How far back, in seconds."),
-            ("columns", 1, 720, 360, "At most this many samples; a span's extremes and sums are kept."),
-        ),
+        HISTORY_QUERY,
+    ),
+    Operation(
+        f"{MARKET_PATH}/accounts",
+        "market_accounts",
+        "Margin accounts with a position in one market: the nearest to liquidation, the largest, or the deepest under water.",
+        views.AccountsResponse,
+        ((400, views.ErrorResponse), *UNKNOWN_MARKET, *NOT_NOW),
+        MARKET_ACCOUNTS_QUERY,
+    ),
+    Operation(
+        "/api/v1/accounts",
+        "accounts",
+        "Margin accounts: the nearest to liquidation, the largest, or the deepest under water.",
+        views.AccountsResponse,
+        ((400, views.ErrorResponse), *NOT_NOW),
+        ACCOUNTS_QUERY,
+    ),
+    Operation(
+        "/api/v1/accounts/disagreements",
+        "disagreements",
+        "Figures of the venues that ours do not match, the worst first.",
+        views.DisagreementsResponse,
+        ((400, views.ErrorResponse), *NOT_NOW),
+        DISAGREEMENTS_QUERY,
+    ),
+    Operation(
+        "/api/v1/accounts/{venue}/{account}",
+        "account",
+        "One account in full: what it holds, and what each price would have to do.",
+        views.AccountResponse,
+        ((400, views.ErrorResponse), (404, views.ErrorResponse), *NOT_NOW),
     ),
     Operation("/api/v1/alerts", "alerts", "Alerts that fire, and the latest changes.", views.AlertsResponse),
 )
@@ -64,6 +117,8 @@ def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document as JSON-ready values."""
     types = list(dict.fromkeys(kind for operation in OPERATIONS for kind in (operation.answer, *dict(operation.errors).values())))
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    # Defaults of fields come as they are in Python; JSON has no tuples.
+    schemas = msgspec.json.decode(msgspec.json.encode(schemas))
     paths: dict[str, Any] = {operation.path: {"get": _operation(operation)} for operation in OPERATIONS}
     paths["/metrics"] = {"get": _plain("metrics", "Prometheus metrics.", "200", "text/plain", {"type": "string"})}
     paths["/api/v1/openapi.json"] = {"get": _plain("openapi", "This document.", "200", "application/json", {"type": "object"})}
@@ -90,16 +145,16 @@ def _version() -> str:
 def _operation(operation: Operation) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in ("venue", "symbol")
+        for name in ("venue", "symbol", "account")
         if f"{{{name}}}" in operation.path
     ] + [
         {
-            "name": name,
+            "name": parameter.name,
             "in": "query",
-            "description": text,
-            "schema": {"type": "integer", "minimum": least, "maximum": greatest, "default": default},
+            "description": parameter.description,
+            "schema": parameter.schema(),
         }
-        for name, least, greatest, default, text in operation.query
+        for parameter in operation.query
     ]
     answers = {200: operation.answer, **dict(operation.errors)}
     return {

@@ -13,8 +13,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from monitor.web.api import Api, RequestError, error_response
+from monitor.web.answers import RequestError, error_response
+from monitor.web.api import Api
 from monitor.web.hub import Hub
+from monitor.web.redaction import RedactingFilter, Redaction
 from monitor.web.security import SECURITY_HEADERS, Access, Guard, GuardedConnection, guarded_by
 from monitor.web.settings import HttpSettings
 from monitor.web.stream import Streams
@@ -43,6 +45,8 @@ class WebServer:
         self._guard = Guard(settings)
         self._access = Access(settings)
         self._streams = Streams(hub, settings)
+        if settings.redact_accounts:
+            hub.redact_with(Redaction())
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
@@ -69,7 +73,7 @@ class WebServer:
             keepalive_timeout=self._settings.keepalive_timeout_s + 1.0,
             # A refused body is read and thrown away for so long, or the reset would overtake the answer.
             lingering_time=1.0,
-            logger=_logger(),
+            logger=_logger(self._settings.redact_accounts),
             shutdown_timeout=SHUTDOWN_TIMEOUT_S,
         )
         await self._runner.setup()
@@ -131,7 +135,7 @@ class WebServer:
         try:
             return await handler(request)
         except RequestError as error:
-            return error_response(error.status, error.code, error.message)
+            return error_response(error.status, error.code, error.message, error.headers)
         except web.HTTPException as error:
             if error.status == 404:
                 return error_response(404, "not_found", f"there is nothing at {request.path[:100]!r}; see /api/v1/openapi.json")
@@ -146,10 +150,12 @@ class _OwnFaultsOnly(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-def _logger() -> logging.Logger:
-    logger = logging.getLogger("liqmon.web")
-    if not any(isinstance(known, _OwnFaultsOnly) for known in logger.filters):
-        logger.addFilter(_OwnFaultsOnly())
+def _logger(redact: bool) -> logging.Logger:
+    # Loggers of one name are one object; what is filtered here concerns this server alone.
+    logger = logging.getLogger("liqmon.web.redacted" if redact else "liqmon.web")
+    for kind in (_OwnFaultsOnly, RedactingFilter) if redact else (_OwnFaultsOnly,):
+        if not any(isinstance(known, kind) for known in logger.filters):
+            logger.addFilter(kind())
     return logger
 
 

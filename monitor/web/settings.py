@@ -46,6 +46,7 @@ class HttpSettings(BaseModel):
     open_to_network: bool = Field(
         default=False, description="confirms listening beyond loopback without a password: the network or a proxy keeps others out"
     )
+    redact_accounts: bool = Field(default=False, description="true hides account names behind aliases that last until the restart")
     # Each connection holds at most 32 KiB of header and a 64 KiB write buffer: 256 x 96 KiB = 24 MiB.
     max_connections: int = Field(default=256, ge=8, le=10_000, description="open connections, 8 to 10000; idle ones make room")
     max_stream_clients: int = Field(default=64, ge=1, le=5_000, description="open streams, 1 to 5000")

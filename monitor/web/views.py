@@ -6,11 +6,21 @@ since the last evaluation. Names are those of ``monitor/projection.py``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from alerts.alert import Alert
+from monitor.account_report import (
+    AccountAtRisk,
+    AccountQuery,
+    AccountReport,
+    AccountsAtRisk,
+    AtRiskOrder,
+    Disagreement,
+    Disagreements,
+)
 from monitor.projection import (
     Cascade,
     Cluster,
@@ -150,6 +160,13 @@ class WebCounters(msgspec.Struct, frozen=True):
     history_markets: int
     history_markets_refused: int
     """Markets without a history because the places are taken."""
+    account_questions: int
+    """Lists and reports of accounts that were computed; equal ones are computed once a second."""
+    account_requests_refused: int
+    """Turned away because computing them would have kept the feeds waiting."""
+    account_aliases: int
+    """Aliases that can be asked for; 0 where accounts are not hidden."""
+    account_aliases_forgotten: int
 
 
 class StatusResponse(msgspec.Struct, frozen=True):
@@ -165,6 +182,54 @@ class StatusResponse(msgspec.Struct, frozen=True):
     venues: tuple[VenueHealth, ...]
     daemon: DaemonStatus | None
     web: WebCounters
+
+
+class AccountRow(AccountAtRisk, frozen=True, kw_only=True):
+    """One margin account of the list."""
+
+    simulated: bool
+
+
+class AccountsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """Live margin accounts in the order asked for.
+
+    Sums and order are of ``as_of_ns``. Ages count up to the moment the list was made, ``evaluation_age_s`` ago: equal questions
+    within a second get one answer. ``live`` margin accounts were looked at, ``unknown`` ones with positions are not in the list,
+    and ``bad_debt_usd`` is the sum over all live ones.
+    """
+
+    as_of_ns: int
+    evaluation_age_s: float
+    stale: bool
+    """The evaluation has stopped or the sums are old: nothing here holds now."""
+    stale_reasons: tuple[str, ...]
+    redacted: bool
+    """Accounts are aliases, which hold until the restart."""
+    venue: str | None
+    symbol: str | None
+    order: AtRiskOrder
+    move_ratio: float
+    limit: int
+    live: int
+    unknown: int
+    bad_debt_usd: float
+    accounts: tuple[AccountRow, ...]
+
+
+class AccountResponse(AccountReport, frozen=True, kw_only=True):
+    """One account in full."""
+
+    redacted: bool
+    """``account`` is an alias, which holds until the restart."""
+
+
+class DisagreementsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The worst recent disagreements with figures of the venues, largest first; each says when it was compared."""
+
+    as_of_ns: int
+    evaluation_age_s: float
+    redacted: bool
+    worst: tuple[Disagreement, ...]
 
 
 class HealthResponse(msgspec.Struct, frozen=True):
@@ -253,3 +318,46 @@ def alert_view(alert: Alert) -> AlertView:
         ends_ns=alert.ends_ns,
         annotations=alert.annotations,
     )
+
+
+def accounts(
+    answer: AccountsAtRisk,
+    query: AccountQuery,
+    evaluation_age_s: float,
+    *,
+    stale_reasons: tuple[str, ...],
+    redacted: bool,
+    simulated: Callable[[str], bool],
+) -> AccountsResponse:
+    """Return a list of accounts with the question it answers; ``simulated`` tells it of a venue."""
+    by_venue = {venue: simulated(venue) for venue in {row.venue for row in answer.accounts}}
+    return AccountsResponse(
+        as_of_ns=answer.as_of_ns,
+        evaluation_age_s=evaluation_age_s,
+        stale=bool(stale_reasons),
+        stale_reasons=stale_reasons,
+        redacted=redacted,
+        venue=query.venue,
+        symbol=query.symbol,
+        order=query.order,
+        move_ratio=answer.move_ratio,
+        limit=query.limit,
+        live=answer.live,
+        unknown=answer.unknown,
+        bad_debt_usd=answer.bad_debt_usd,
+        accounts=tuple(AccountRow(**msgspec.structs.asdict(row), simulated=by_venue[row.venue]) for row in answer.accounts),
+    )
+
+
+def account(report: AccountReport, *, stale_reasons: tuple[str, ...], redacted: bool) -> AccountResponse:
+    """Return one account in full; when the evaluation has stopped it is not live, whatever it says of itself."""
+    fields = msgspec.structs.asdict(report)
+    if stale_reasons:
+        fields["reasons"] = (*report.reasons, *stale_reasons)
+        fields["state"] = "stale" if report.state == "live" else report.state
+    return AccountResponse(**fields, redacted=redacted)
+
+
+def disagreements(answer: Disagreements, evaluation_age_s: float, *, redacted: bool) -> DisagreementsResponse:
+    """Return the worst disagreements."""
+    return DisagreementsResponse(as_of_ns=answer.as_of_ns, evaluation_age_s=evaluation_age_s, redacted=redacted, worst=answer.worst)

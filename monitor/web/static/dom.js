@@ -22,7 +22,8 @@ export function setAttribute(node, name, value) {
   }
 }
 
-// Rows of cells. A cell is a string, {text, value} or {text, value?, side?, state?, className?, href?}; numbers are right-aligned.
+// Rows of cells. A cell is a string, {text, value} or {text, value?, side?, state?, className?, href?, button?, title?}; numbers are
+// right-aligned, and a button is the name of what it opens.
 export function fillRows(table, rows, empty) {
   const body = table.tBodies[0];
   const columns = table.tHead.rows[0].cells.length;
@@ -36,14 +37,15 @@ export function fillRows(table, rows, empty) {
 }
 
 function fillCell(td, cell) {
-  const { text, value, side, state, className, href, span } = typeof cell === "string" ? { text: cell } : cell;
+  const { text, value, side, state, className, href, button, title, span } = typeof cell === "string" ? { text: cell } : cell;
   const numeric = value !== undefined;
   const name = [numeric ? "n" : "", value === null ? "unknown" : "", className ?? ""].filter(Boolean).join(" ");
   if (td.className !== name) td.className = name;
   setAttribute(td, "data-side", side);
   setAttribute(td, "data-state", state);
   setAttribute(td, "colspan", span);
-  const tag = href ? "A" : numeric ? "DATA" : null;
+  setAttribute(td, "title", title);
+  const tag = href ? "A" : button ? "BUTTON" : numeric ? "DATA" : null;
   let node = td;
   if (tag) {
     node = td.firstElementChild;
@@ -52,9 +54,31 @@ function fillCell(td, cell) {
       td.replaceChildren(node);
     }
     if (href) setAttribute(node, "href", href);
+    if (button) {
+      setAttribute(node, "type", "button");
+      setAttribute(node, "aria-label", button);
+    }
     if (numeric) setAttribute(node, "value", value ?? "");
   }
   setText(node, text);
+}
+
+// Rows that belong to something keep their elements when they change places, so that what has the focus is still the same thing.
+export function fillKeyedRows(table, keys, rows, empty) {
+  const body = table.tBodies[0];
+  const focused = body.contains(document.activeElement) ? document.activeElement : null;
+  const known = new Map([...body.rows].map((row) => [row.dataset.key, row]));
+  keys.forEach((key, index) => {
+    const at = body.rows[index];
+    if (at?.dataset.key === key) return;
+    const row = known.get(key) ?? document.createElement("tr");
+    row.dataset.key = key;
+    body.insertBefore(row, at ?? null);
+  });
+  fillRows(table, rows, empty);
+  if (!keys.length) delete body.rows[0].dataset.key;
+  // Moving an element takes the focus from it.
+  if (focused && focused !== document.activeElement && body.contains(focused)) focused.focus({ preventScroll: true });
 }
 
 // A definition list of [key, label, term, {text, value}].

@@ -13,7 +13,7 @@ export function priceDecimals(price) {
 const fixed = new Map();
 export function decimal(value, digits) {
   if (!fixed.has(digits)) fixed.set(digits, new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
-  return fixed.get(digits).format(value);
+  return fixed.get(digits).format(value).replace("-", "−");
 }
 
 export function price(value, digits) {

@@ -1,5 +1,6 @@
 // Wires the page: one stream in, one market on show. Numbers are never shown as live when the stream is silent or the market stale.
 
+import { AccountsPanel } from "./accounts.js";
 import { BarrierChart } from "./barrier.js";
 import { byId, setAttribute, setText } from "./dom.js";
 import { age, clock } from "./format.js";
@@ -14,6 +15,7 @@ import { installTooltips } from "./terms.js";
 const WINDOWS = [...document.querySelectorAll("#windows input")].map((input) => Number(input.value));
 
 const state = { name: null, market: null, heardAt: 0, markets: [], window: WINDOWS[0], chosen: false, awaiting: null };
+const accounts = new AccountsPanel();
 const charts = { price: new PriceChart(), barrier: new BarrierChart() };
 installTooltips();
 
@@ -146,6 +148,7 @@ function select(name) {
   charts.barrier.show(null);
   showNothing(name);
   showTrust();
+  accounts.setMarket(name);
   stream.subscribe([name]);
   setWindow(state.chosen ? state.window : WINDOWS[0]);
 }

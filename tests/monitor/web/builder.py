@@ -18,6 +18,7 @@ from monitor.projection import (
     Cluster,
     ConnectionHealth,
     DaemonStatus,
+    DisagreementCounts,
     FeedState,
     Histogram,
     Landing,
@@ -25,6 +26,7 @@ from monitor.projection import (
     Projection,
     Provenance,
     SurvivalPoint,
+    SweepHealth,
     UnstableGap,
     VenueHealth,
 )
@@ -33,6 +35,7 @@ START_NS = 1_760_000_000_000_000_000
 BUCKET_RATIO = 0.001
 WIDTH = math.log1p(BUCKET_RATIO)
 LEVELS = 60
+SWEEPS = SweepHealth(sweeps=12, rows_compared=880, last_drift_ratio=2e-16, largest_drift_ratio=9e-15)
 
 
 class Market:
@@ -232,14 +235,35 @@ class World:
         self.now_ns += int(seconds * 1e9)
         self.sequence += 1
         markets = tuple(market.step(self.now_ns, seconds) for market in self.markets)
-        return Projection(self.now_ns, self.sequence, markets, self.venues())
+        return Projection(self.now_ns, self.sequence, markets, self.venues(), SWEEPS)
 
     def venues(self) -> tuple[VenueHealth, ...]:
         """Return the counters of every venue."""
         names = dict.fromkeys(market.venue for market in self.markets)
         errors = {"bad_json": 3, "nan_price": 1}
         return tuple(
-            VenueHealth(name, self.sequence * 40, self.sequence * 55, errors, 2, 917, 900, 12, 5, 0, 7, 1, 0, 0, ("OLD-PERP",))
+            VenueHealth(
+                venue=name,
+                frames=self.sequence * 40,
+                events=self.sequence * 55,
+                parse_errors=errors,
+                gaps=2,
+                accounts_known=917,
+                accounts_live=900,
+                accounts_stale=12,
+                accounts_unknown_mode=5,
+                accounts_refused=0,
+                fills_unexplained=7,
+                fills_contradicted=3,
+                sequence_gaps=2,
+                accounts_evicted=4,
+                poll_coverage={"60": 0.4, "600": 0.9},
+                disagreements=(DisagreementCounts("liquidation_price", (1e-6, 1e-3), (90, 8, 2), 0.004),),
+                subscriptions_refused=1,
+                book_deltas_dropped=0,
+                book_levels_dropped=0,
+                quarantined_symbols=("OLD-PERP",),
+            )
             for name in names
         )
 

@@ -10,9 +10,11 @@ from typing import Any, Self
 
 import aiohttp
 
+from monitor.web.accounts import AccountSource
 from monitor.web.hub import Hub
 from monitor.web.server import WebServer
 from monitor.web.settings import HttpSettings
+from tests.monitor.web import account_builder
 from tests.monitor.web.builder import World
 
 
@@ -61,11 +63,17 @@ def published(seconds: int = 3, **hub: Any) -> tuple[World, Hub]:
 
 
 class Instrument:
-    """A server in a thread that publishes a moving world four times a second, for tests that block on a browser."""
+    """A server in a thread that publishes a moving world four times a second, for tests that block on a browser.
 
-    def __init__(self, world: World, **hub: Any) -> None:
+    Accounts come from ``book``, by default the one of ``account_builder``.
+    """
+
+    def __init__(self, world: World, book: AccountSource | None = None, *, redact_accounts: bool = False, **hub: Any) -> None:
         self.world = world
+        self._redact_accounts = redact_accounts
         self.hub = Hub(**hub)
+        self.hub.accounts = book if book is not None else account_builder.book()
+        self.hub.clock_ns = lambda: self.world.now_ns
         self.paused = False
         self.port = 0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="instrument")
@@ -102,7 +110,7 @@ class Instrument:
 
     async def serve(self) -> None:
         """Start the server, on the same port as before."""
-        self._server = WebServer(self.hub, HttpSettings(port=self.port))
+        self._server = WebServer(self.hub, HttpSettings(port=self.port, redact_accounts=self._redact_accounts))
         await self._server.start()
         self.port = self._server.port
 

@@ -79,6 +79,10 @@ async def test_the_openapi_document_names_every_path_and_every_reference_resolve
         path.partition("?")[0].replace("hyperliquid/BTC", "{venue}/{symbol}") for path in PATHS[:-2]
     } | {
         "/metrics",
+        f"{BTC}/accounts".replace("hyperliquid/BTC", "{venue}/{symbol}"),
+        "/api/v1/accounts",
+        "/api/v1/accounts/disagreements",
+        "/api/v1/accounts/{venue}/{account}",
         "/api/v1/stream",
         "/api/v1/openapi.json",
     }

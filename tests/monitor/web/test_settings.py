@@ -10,6 +10,12 @@ from pydantic import ValidationError
 from monitor.web.settings import HttpSettings, is_loopback
 
 
+def test_accounts_are_named_unless_told_otherwise_and_the_choice_is_described() -> None:
+    assert not HttpSettings().redact_accounts
+    assert HttpSettings(redact_accounts=True).redact_accounts
+    assert "aliases that last until the restart" in (HttpSettings.model_fields["redact_accounts"].description or "")
+
+
 def test_the_default_is_loopback_without_a_password() -> None:
     settings = HttpSettings()
     assert (settings.host, settings.password, settings.open_to_network) == ("127.0.0.1", None, False)
@@ -40,6 +46,7 @@ def test_listening_beyond_loopback_needs_a_password_or_a_word(host: str) -> None
         {"stream_interval_s": 0.0},
         {"max_connections": 1},
         {"max_series": 1},
+        {"redact_accounts": "perhaps"},
         {"unheard_of": 1},
     ],
 )
