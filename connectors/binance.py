@@ -22,7 +22,7 @@ from connectors.binance_wire import decode_combined, decode_event
 from connectors.decoding import DECODING_ERRORS, MAX_PAYLOAD_BYTES, feed_error
 from connectors.events import AnyEvent, Gap
 from connectors.frames import REST_PREFIX, Frame, RestRequest
-from connectors.venue import ConnectionPlan, PeriodicRequest, VenueSettings
+from connectors.venue import AccountQuestion, ConnectionPlan, PeriodicRequest, VenueSettings
 
 STREAMS_PER_CONNECTION: Final = 200
 """The venue's pages say 200 and 1,024; the lower one holds in both cases."""
@@ -97,7 +97,7 @@ class Binance:
         path = f"/fapi/v1/depth?symbol={quote(symbol)}&limit={SNAPSHOT_LEVELS}"
         return RestRequest(method="GET", path=path, weight=SNAPSHOT_WEIGHT)
 
-    def account_requests(self, account: str, *, mode_known: bool) -> list[RestRequest]:  # noqa: ARG002
+    def account_requests(self, question: AccountQuestion) -> list[RestRequest]:  # noqa: ARG002
         """Return nothing: accounts are private."""
         return []
 

@@ -1,17 +1,19 @@
-"""Hyperliquid perpetuals of the main dex (venues.md 1): everybody's positions are public, one account at a time.
+"""Hyperliquid perpetuals (venues.md 1): everybody's positions are public, one account at a time.
 
 A book frame does not say how far its prices were rounded, so every resolution has a socket of its own: ``main`` for the fast book
 and all other channels, ``book`` for 20 levels at full resolution, ``book-4``, ``book-3`` and ``book-2`` for 20 levels at so many
 significant figures. A subscription to an unknown coin makes the server close the whole socket without a word, so coins have to be
 checked against the list of instruments first.
 
-There is no venue-wide stream of liquidations; those of watched accounts are read from their fills and are ``partial``. Markets of
-other deployers (``dex:COIN``) are left out, because accounts have separate cash and collateral there.
+There is no venue-wide stream of liquidations; those of watched accounts are read from their fills and are ``partial``. The files of
+an own node hold every fill of every account; see ``connectors/hyperliquid_node.py``.
+
+Markets of other deployers (``dex:COIN``, HIP-3) are known where their dex is among the settings. An account has cash of its own on
+each dex, so its state there is a pool of the same name; a dex whose margin is not in USDC has markets without tiers.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import msgspec
@@ -20,13 +22,24 @@ from connectors import hyperliquid_wire as wire
 from connectors.decoding import DECODING_ERRORS, MAX_PAYLOAD_BYTES, decoding_error, feed_error
 from connectors.events import AnyEvent, Gap, SubscriptionNotice
 from connectors.frames import REST_PREFIX, Frame, RestExchange, RestRequest
-from connectors.hyperliquid_accounts import account_events, liquidation_events, mode_events
+from connectors.hyperliquid_accounts import account_events, balance_events, liquidation_events, mode_events
 from connectors.hyperliquid_markets import book_events, context_events, instrument_events, market_events, quote_events, trade_events
-from connectors.venue import ConnectionPlan, Heartbeat, PeriodicRequest, VenueSettings
+from connectors.hyperliquid_node import NODE_CONNECTION, node_events
+from connectors.hyperliquid_requests import (
+    CONTEXTS_INTERVAL_S,
+    INFO_PATH,
+    NODE_TYPES,
+    account_requests,
+    checked_accounts,
+    checked_coins,
+    checked_dexes,
+    contexts_request,
+    other_dexes_interval_s,
+)
+from connectors.venue import AccountQuestion, ConnectionPlan, Heartbeat, PeriodicRequest, VenueSettings
 
 MAX_CONNECTIONS: Final = 10
 MAX_SUBSCRIPTIONS: Final = 1000
-MAX_WATCHED_ACCOUNTS: Final = 10
 """The venue's limits per address."""
 
 FIGURES: Final = (4, 3, 2)
@@ -44,14 +57,8 @@ CONTEXT_SILENCE_S: Final = 10.0
 PING: Final = Heartbeat(interval_s=20.0, payload=b'{"method":"ping"}')
 """The server closes a connection on which it had nothing to say for 60 s; the pong is something to say."""
 
-INFO_PATH: Final = "/info"
-CONTEXTS_WEIGHT: Final = 20
-CONTEXTS_INTERVAL_S: Final = 30.0
-"""Accounts hold coins that are not watched, and their margin needs those marks too: 40 of the 1,200 weights a minute."""
-
 POSTED_TYPES: Final = frozenset({"meta", "metaAndAssetCtxs", "recentTrades"})
 """Answers over the socket repeat neither dex nor account nor rounding: states and books are of no use, lists may be of any dex."""
-UNTOLD_DEX: Final = "?"
 
 GREETING: Final = b"Websocket connection established."
 
@@ -70,8 +77,6 @@ _CHANNEL_PREFIX: Final = b'{"channel":"'
 _HEAD_BYTES: Final = 256
 """Coin or account stand within the first or last 256 bytes, whichever way the server orders the fields."""
 
-_COIN: Final = re.compile(r"[A-Za-z0-9]{1,32}")
-_ACCOUNT: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 
 _decode_exchange = msgspec.json.Decoder(RestExchange).decode
 
@@ -84,14 +89,16 @@ class Hyperliquid:
     rest_weight_per_minute = 1080
     """The venue allows 1,200 per address; a tenth is left to whatever else runs behind the same address."""
     websocket_url = "wss://api.hyperliquid.xyz/ws"
+    node_types = NODE_TYPES
 
     def connections(self, settings: VenueSettings) -> list[ConnectionPlan]:
         """Plan one socket per book resolution; ``websocket_url`` replaces the whole URL.
 
         Raises:
-            ValueError: a coin or account is misspelt, or the plan is beyond the venue's limits.
+            ValueError: a coin, dex or account is misspelt, a coin is of a dex that is not among the settings, or the plan is beyond
+                the venue's limits.
         """
-        coins, accounts = _checked_coins(settings.symbols), _checked_accounts(settings.watch_accounts)
+        coins, accounts = checked_coins(settings.symbols, settings.dexes), checked_accounts(settings.watch_accounts)
         main = [subscription for coin in coins for subscription in _main_subscriptions(coin)]
         main += [({"type": "userFills", "user": account}, None) for account in accounts]
         sockets: dict[str, list[_Expected]] = {
@@ -118,26 +125,41 @@ class Hyperliquid:
             heartbeat=PING,
         )
 
-    def bootstrap(self, settings: VenueSettings) -> list[RestRequest]:  # noqa: ARG002
-        """Ask for coins, margin tables and prices."""
-        return [RestRequest(method="POST", path=INFO_PATH, body='{"type":"metaAndAssetCtxs"}', weight=CONTEXTS_WEIGHT)]
+    def bootstrap(self, settings: VenueSettings) -> list[RestRequest]:
+        """Ask for coins, margin tables and prices, of the main dex and then of each other one.
+
+        Raises:
+            ValueError: a dex is misspelt.
+        """
+        return [contexts_request(""), *(contexts_request(dex) for dex in checked_dexes(settings.dexes))]
 
     def periodic(self, settings: VenueSettings) -> list[PeriodicRequest]:
-        """Repeat the list of coins with its prices, so that listings, delistings and the marks of unwatched coins are seen."""
-        return [PeriodicRequest(request=request, interval_s=CONTEXTS_INTERVAL_S) for request in self.bootstrap(settings)]
+        """Repeat the lists of coins with their prices, so that listings, delistings and the marks of unwatched coins are seen.
+
+        Raises:
+            ValueError: a dex is misspelt.
+        """
+        main, *others = self.bootstrap(settings)
+        interval_s = other_dexes_interval_s(len(others))
+        return [
+            PeriodicRequest(request=main, interval_s=CONTEXTS_INTERVAL_S),
+            *(PeriodicRequest(request=request, interval_s=interval_s) for request in others),
+        ]
 
     def book_snapshot(self, symbol: str) -> RestRequest | None:  # noqa: ARG002
         """Return nothing: every book frame is a snapshot."""
         return None
 
-    def account_requests(self, account: str, *, mode_known: bool) -> list[RestRequest]:
-        """Ask for the positions, and once for the mode, which costs ten times as much."""
-        body = {"type": "clearinghouseState", "user": account.lower()}
-        requests = [RestRequest(method="POST", path=INFO_PATH, body=msgspec.json.encode(body).decode(), weight=2)]
-        if not mode_known:
-            body = {"type": "userAbstraction", "user": account.lower()}
-            requests.append(RestRequest(method="POST", path=INFO_PATH, body=msgspec.json.encode(body).decode(), weight=20))
-        return requests
+    def account_requests(self, question: AccountQuestion) -> list[RestRequest]:
+        """Ask for the positions on each dex, for the balances, and for the mode, which costs ten times as much."""
+        return account_requests(question)
+
+    def is_served_by_node(self, request: RestRequest) -> bool:
+        """Tell whether the info server of an own node answers ``request``, which has no limits there worth speaking of."""
+        try:
+            return request.path == INFO_PATH and wire.decode_info_request(request.body.encode()).type in self.node_types
+        except DECODING_ERRORS:
+            return False
 
     def channel_key(self, payload: bytes) -> str | None:
         """Name channel and coin, as in ``l2Book:BTC``, or channel and account; the socket tells one book of a coin from another."""
@@ -166,6 +188,8 @@ class Hyperliquid:
             return [Gap(venue=frame.venue, connection=frame.connection, received_ns=frame.received_ns, reason="disconnected")]
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise feed_error(frame.venue, "oversized", payload)
+        if frame.connection.startswith(NODE_CONNECTION):
+            return node_events(frame, payload)
         try:
             if payload.startswith(REST_PREFIX):
                 return _rest_events(frame, payload)
@@ -188,23 +212,6 @@ def _main_subscriptions(coin: str) -> list[_Expected]:
         ({"type": "trades", "coin": coin}, None),
         ({"type": "activeAssetCtx", "coin": coin}, CONTEXT_SILENCE_S),
     ]
-
-
-def _checked_coins(symbols: tuple[str, ...]) -> tuple[str, ...]:
-    for symbol in symbols:
-        if not _COIN.fullmatch(symbol):
-            raise ValueError(f"hyperliquid: {symbol!r} is not a coin of the main dex; they are written like BTC or kPEPE")
-    return tuple(dict.fromkeys(symbols))
-
-
-def _checked_accounts(accounts: tuple[str, ...]) -> tuple[str, ...]:
-    for account in accounts:
-        if not _ACCOUNT.fullmatch(account):
-            raise ValueError(f"hyperliquid: {account!r} is not an address of 0x and 40 hexadecimal digits")
-    unique = tuple(dict.fromkeys(account.lower() for account in accounts))
-    if len(unique) > MAX_WATCHED_ACCOUNTS:
-        raise ValueError(f"hyperliquid: {len(unique)} watched accounts; the venue allows fills of {MAX_WATCHED_ACCOUNTS}")
-    return unique
 
 
 def _channel(kind: str, name: str) -> str:
@@ -303,7 +310,7 @@ def _post_events(frame: Frame, response: wire.PostResponse) -> list[AnyEvent]:
         payload = wire.decode_post_payload(response.payload)
         if payload.type not in POSTED_TYPES:
             return []
-        return _info_events(frame, wire.InfoRequest(type=payload.type, dex=UNTOLD_DEX), payload.data)
+        return _info_events(frame, wire.InfoRequest(type=payload.type, dex=wire.UNTOLD_DEX), payload.data)
     except DECODING_ERRORS as error:
         raise decoding_error(frame.venue, error, frame.payload or b"") from error
 
@@ -323,15 +330,16 @@ def _rest_events(frame: Frame, payload: bytes) -> list[AnyEvent]:
 
 def _info_events(frame: Frame, request: wire.InfoRequest, response: msgspec.Raw) -> list[AnyEvent]:
     """Dispatch on the type of an info request; answers to requests that we do not make give nothing."""
-    is_main_dex = request.dex == ""
     match request.type:
         case "meta":
-            return instrument_events(frame, wire.decode_meta(response), is_complete=is_main_dex)
+            return instrument_events(frame, wire.decode_meta(response), dex=request.dex)
         case "metaAndAssetCtxs":
             meta, contexts = wire.decode_meta_and_contexts(response)
-            return market_events(frame, meta, contexts, is_complete=is_main_dex)
-        case "clearinghouseState" if request.user and is_main_dex:
-            return account_events(frame, request.user.lower(), wire.decode_clearinghouse_state(response))
+            return market_events(frame, meta, contexts, dex=request.dex)
+        case "clearinghouseState" if request.user:
+            return account_events(frame, request.user.lower(), wire.decode_clearinghouse_state(response), dex=request.dex)
+        case "spotClearinghouseState" if request.user:
+            return balance_events(frame, request.user.lower(), wire.decode_spot_state(response))
         case "userAbstraction" if request.user:
             return mode_events(frame, request.user.lower(), wire.decode_abstraction(response))
         case "l2Book" if request.mantissa is None:

@@ -10,6 +10,7 @@ import msgspec
 
 from connectors.dialects import MAX_NAMES, MAX_SUBSCRIPTIONS, Answer, Feed
 from connectors.frames import Frame
+from connectors.hyperliquid_wire import decode_info_request, qualified
 from connectors.recorded_rest import Exchange
 
 
@@ -76,7 +77,7 @@ class HyperliquidDialect:
             return
         if exchange is not None:
             if b"universe" in exchange.body[:200]:
-                self._learn_coins(exchange.body)
+                self._learn_coins(exchange)
             return
         if frame.payload.startswith(b'{"channel":"subscriptionResponse"'):
             self._learn_rounding(frame)
@@ -85,12 +86,15 @@ class HyperliquidDialect:
             self.recorded.add(feed)
             self.coins.add(feed.name)
 
-    def _learn_coins(self, body: bytes) -> None:
+    def _learn_coins(self, exchange: Exchange) -> None:
+        """Note the coins of a list, under their full names: those of another dex than the main one are ``dex:COIN``."""
         try:
-            meta = _META.decode(body)
+            meta = _META.decode(exchange.body)
+            dex = decode_info_request(exchange.request.body.encode()).dex if exchange.request.body else ""
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        self.coins.update(coin.name for coin in (meta if isinstance(meta, _Meta) else meta[0]).universe)
+        names = (qualified(coin.name, dex) for coin in (meta if isinstance(meta, _Meta) else meta[0]).universe)
+        self.coins.update(name for name in names if name is not None)
 
     def _learn_rounding(self, frame: Frame) -> None:
         try:

@@ -138,12 +138,19 @@ def context_events(frame: Frame, coin: str, context: wire.AssetContext, *, is_de
     return events
 
 
-def instrument_events(frame: Frame, meta: wire.Meta, *, is_complete: bool) -> list[AnyEvent]:
-    """Return the coins of one dex; the list is complete only where it is known to be of the main one.
+def instrument_events(frame: Frame, meta: wire.Meta, *, dex: str) -> list[AnyEvent]:
+    """Return the coins of one dex.
+
+    The list of the main dex (``""``) is complete as far as coins without a prefix go. That of any other dex, or of one that the
+    answer does not tell, adds to it: a coin ``xyz:TSLA`` is known only once the list of ``xyz`` was answered.
+
+    Where the dex takes its margin in another token than USDC, sizes of tiers, cash and prices are in that token and not in USD, so
+    its coins come without tiers: their maintenance is unknown, and with it every account that holds one.
 
     Raises:
-        FeedError: a margin table whose tiers are out of order.
+        FeedError: a margin table whose tiers are out of order, or a coin that names another dex.
     """
+    in_usd = meta.collateral_token == wire.USDC_TOKEN or (meta.collateral_token is None and not dex)
     tables: dict[int, tuple[MarginTier, ...]] = {}
     for table_id, table in meta.margin_tables:
         bounds = [tier.lower_bound for tier in table.tiers]
@@ -156,13 +163,13 @@ def instrument_events(frame: Frame, meta: wire.Meta, *, is_complete: bool) -> li
             venue=frame.venue,
             connection=frame.connection,
             received_ns=frame.received_ns,
-            instruments=tuple(_instrument(asset, tables) for asset in meta.universe),
-            complete=is_complete,
+            instruments=tuple(_instrument(frame, asset, tables if in_usd else None, dex) for asset in meta.universe),
+            complete=not dex,
         )
     ]
 
 
-def market_events(frame: Frame, meta: wire.Meta, contexts: list[wire.AssetContext], *, is_complete: bool) -> list[AnyEvent]:
+def market_events(frame: Frame, meta: wire.Meta, contexts: list[wire.AssetContext], *, dex: str) -> list[AnyEvent]:
     """Return the coins of one dex and the context of each, which are matched by position.
 
     Raises:
@@ -170,10 +177,22 @@ def market_events(frame: Frame, meta: wire.Meta, contexts: list[wire.AssetContex
     """
     if len(meta.universe) != len(contexts):
         raise feed_error(frame.venue, "inconsistent", frame.payload or b"")
-    events = instrument_events(frame, meta, is_complete=is_complete)
+    events = instrument_events(frame, meta, dex=dex)
     for asset, context in zip(meta.universe, contexts, strict=True):
-        events.extend(context_events(frame, asset.name, context, is_delisted=asset.is_delisted))
+        events.extend(context_events(frame, coin_of(frame, asset.name, dex), context, is_delisted=asset.is_delisted))
     return events
+
+
+def coin_of(frame: Frame, name: str, dex: str) -> str:
+    """Return the name of a coin with its dex in front.
+
+    Raises:
+        FeedError: it is of another dex than the one that was asked about.
+    """
+    coin = wire.qualified(name, dex)
+    if coin is None:
+        raise feed_error(frame.venue, "inconsistent", name.encode(errors="replace"))
+    return coin
 
 
 def margin_tiers(lower_bounds_usd: list[float], max_leverages: list[float]) -> tuple[MarginTier, ...]:
@@ -189,16 +208,18 @@ def margin_tiers(lower_bounds_usd: list[float], max_leverages: list[float]) -> t
     return tuple(tiers)
 
 
-def _instrument(asset: wire.Asset, tables: dict[int, tuple[MarginTier, ...]]) -> Instrument:
+def _instrument(frame: Frame, asset: wire.Asset, tables: dict[int, tuple[MarginTier, ...]] | None, dex: str) -> Instrument:
     """Return the coin; its price step is unknown, as it depends on the price (five significant figures)."""
     table_id = asset.margin_table_id
-    tiers: tuple[MarginTier, ...] = ()
-    if table_id is not None and table_id in tables:
+    tiers: tuple[MarginTier, ...]
+    if tables is None or table_id is None:
+        tiers = ()
+    elif table_id in tables:
         tiers = tables[table_id]
-    elif table_id is not None and 0 < table_id < FIRST_LISTED_TABLE:
-        tiers = margin_tiers([0.0], [float(table_id)])
+    else:
+        tiers = margin_tiers([0.0], [float(table_id)]) if 0 < table_id < FIRST_LISTED_TABLE else ()
     return Instrument(
-        symbol=asset.name,
+        symbol=coin_of(frame, asset.name, dex),
         tiers=tiers,
         size_step=float(f"1e-{asset.size_decimals}"),
         only_isolated=asset.only_isolated or asset.margin_mode in {"strictIsolated", "noCross"},

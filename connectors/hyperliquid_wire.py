@@ -6,7 +6,7 @@ are used are declared. Websocket messages are told apart by ``channel``.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import field
@@ -78,8 +78,8 @@ class CoinContext(msgspec.Struct, frozen=True):
 class FillLiquidation(msgspec.Struct, frozen=True):
     """What a fill says of the liquidation that it belongs to; on both parties' fills."""
 
-    liquidated_user: Account = field(name="liquidatedUser")
     method: Literal["market", "backstop"]
+    liquidated_user: Account | None = field(name="liquidatedUser", default=None)
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -294,10 +294,11 @@ class MarginTable(msgspec.Struct, frozen=True):
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """The coins of one dex and their margin tables; tables below 50 are not listed."""
+    """The coins of one dex, their margin tables (those below 50 are not listed) and the token that margin is posted in."""
 
     universe: list[Asset]
     margin_tables: list[tuple[int, MarginTable]] = field(name="marginTables", default_factory=list)
+    collateral_token: int | None = field(name="collateralToken", default=None)
 
 
 class PositionLeverage(msgspec.Struct, frozen=True):
@@ -317,6 +318,7 @@ class WirePosition(msgspec.Struct, frozen=True):
     value_usd: Annotated[float, msgspec.Meta(ge=0.0, lt=1e18)] = field(name="positionValue")
     margin_used_usd: Usd = field(name="marginUsed")
     entry_price: NonNegativePrice | None = field(name="entryPx", default=None)
+    max_leverage: Leverage | None = field(name="maxLeverage", default=None)
     liquidation_price: Usd | None = field(name="liquidationPx", default=None)
 
 
@@ -344,6 +346,42 @@ class ClearinghouseState(msgspec.Struct, frozen=True):
     cross_maintenance: Usd | None = field(name="crossMaintenanceMarginUsed", default=None)
 
 
+class SpotBalance(msgspec.Struct, frozen=True):
+    """What is held of one token; ``total`` includes what is on hold. Shares in outcomes (``+92260``) have no token.
+
+    ``borrowed`` is told of accounts in portfolio margin only; whether ``total`` is net of it is nowhere written.
+    """
+
+    coin: Symbol
+    total: SignedSize
+    token: int | None = None
+    borrowed: SignedSize | None = None
+
+
+class SpotState(msgspec.Struct, frozen=True):
+    """All that an account holds outside of its positions."""
+
+    balances: list[SpotBalance]
+    is_portfolio_margin: bool | None = field(name="portfolioMarginEnabled", default=None)
+
+
+UNTOLD_DEX: Final = "?"
+"""Stands for the dex of an answer that does not say which one it is about; no dex is called so."""
+
+USDC_TOKEN: Final = 0
+
+
+def qualified(coin: str, dex: str) -> str | None:
+    """Return the coin as all channels name it, ``xyz:TSLA``, with or without its dex in front; ``None`` if it is of another dex.
+
+    Coins of the main dex, ``""``, have no prefix (venues.md 1.5).
+    """
+    prefix, colon, _ = coin.partition(":")
+    if dex == UNTOLD_DEX or (prefix == dex and colon) or not (dex or colon):
+        return coin
+    return None if colon else f"{dex}:{coin}"
+
+
 decode_message = msgspec.json.Decoder(Message, strict=False).decode
 decode_channel_name = msgspec.json.Decoder(ChannelName).decode
 decode_info_request = msgspec.json.Decoder(InfoRequest).decode
@@ -352,6 +390,7 @@ decode_trades = msgspec.json.Decoder(list[TapeTrade], strict=False).decode
 decode_meta = msgspec.json.Decoder(Meta, strict=False).decode
 decode_meta_and_contexts = msgspec.json.Decoder(tuple[Meta, list[AssetContext]], strict=False).decode
 decode_clearinghouse_state = msgspec.json.Decoder(ClearinghouseState, strict=False).decode
+decode_spot_state = msgspec.json.Decoder(SpotState, strict=False).decode
 decode_abstraction = msgspec.json.Decoder(str | None).decode
 decode_post_payload = msgspec.json.Decoder(PostPayload).decode
 decode_subscription = msgspec.json.Decoder(Subscription).decode

@@ -111,4 +111,4 @@ class Subscriptions:
 
 def _name(key: str) -> str:
     """Return the market or account of a channel, as in ``l2Book:BTC``."""
-    return key.rpartition(":")[2]
+    return key.partition(":")[2] or key

@@ -24,6 +24,10 @@ class VenueSettings(msgspec.Struct, frozen=True):
     """Accounts whose own fills are subscribed to, where the venue allows it (Hyperliquid: at most 10)."""
     brackets_path: str = ""
     """Margin brackets from a file, for venues that publish them only to key holders (Binance)."""
+    dexes: tuple[str, ...] = ()
+    """Further dexes of the same venue whose markets are known and whose accounts are polled (Hyperliquid's HIP-3)."""
+    has_node_fills: bool = False
+    """Whether an own node tells every fill of every account, so that the public tape is not needed for positions."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -58,6 +62,15 @@ class PeriodicRequest(msgspec.Struct, frozen=True):
     interval_s: float
 
 
+class AccountQuestion(msgspec.Struct, frozen=True):
+    """What to ask of one account: the state of each of ``pools``, its collateral mode, its balances."""
+
+    account: str
+    pools: tuple[str, ...] = ("",)
+    mode: bool = False
+    balances: bool = False
+
+
 class Venue(Protocol):
     """A venue file. All methods are pure."""
 
@@ -78,8 +91,8 @@ class Venue(Protocol):
     def book_snapshot(self, symbol: str) -> RestRequest | None:
         """Return the request that resynchronises a book, or ``None`` where the socket sends snapshots."""
 
-    def account_requests(self, account: str, *, mode_known: bool) -> list[RestRequest]:
-        """Return the requests that refresh one account; empty where accounts are private."""
+    def account_requests(self, question: AccountQuestion) -> list[RestRequest]:
+        """Return the requests that answer the question; empty where accounts are private."""
 
     def channel_key(self, payload: bytes) -> str | None:
         """Name channel and symbol (``l2Book:BTC``) of a message by a look at its start; ``None`` for acks, pongs and errors."""

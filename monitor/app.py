@@ -19,15 +19,16 @@ from alerts.delivery import Delivery
 from alerts.pipeline import Pipeline
 from alerts.sinks import Sink, make_sink
 from alerts.sinks.mqtt import MqttSink
-from connectors.events import Completeness
 from connectors.intake import FrameIntake
 from connectors.live import LiveConnection
+from connectors.node_files import NodeFillsTail
 from connectors.recorder import Recorder, RecorderError
-from connectors.registry import configured_venue
 from connectors.rest import RestPoller
 from connectors.venue import Venue
+from monitor.account_inputs import AccountInputs, RefusalLog
+from monitor.account_queries import AccountQueries
 from monitor.config import Config
-from monitor.engine import Engine, EngineSettings
+from monitor.engine import Engine
 from monitor.evaluate import evaluate
 from monitor.ingest import Ingest
 from monitor.market_state import encode_state
@@ -35,9 +36,9 @@ from monitor.polling import Pollster, fetch_instruments
 from monitor.projection import ConnectionHealth, DaemonStatus, Projection
 from monitor.rules import RuleBook
 from monitor.settings import VenueConfig
-from monitor.triggers import Workspace
 from monitor.web.hub import Hub
 from monitor.web.server import WebServer
+from monitor.wiring import engine_settings, parsers
 
 log = structlog.get_logger("monitor.app")
 
@@ -50,31 +51,15 @@ THREAD_LEGS = 20_000
 SPACING_S = 0.02
 """Least time between the starts of two evaluations. How often a single market is looked at is configured and up to the engine."""
 
+NODE_WEIGHT_PER_MINUTE = 120_000
+"""An own node has no limits, but also a life of its own: a thousand account states a second leave it one."""
+
 STATUS_EVERY_S = 1.0
 RECORD_AGAIN_S = 30.0
 """After a full disk recording is tried again this often."""
 
 DRAIN_S = 5.0
 """How long notifications may take to leave when the daemon stops."""
-
-
-def engine_settings(config: Config) -> EngineSettings:
-    """Take from the configuration what the core is told."""
-    return EngineSettings(
-        symbols={venue.name: venue.symbols for venue in config.venues},
-        projection=config.projection,
-        staleness=config.staleness,
-        simulated_venues=frozenset(venue.name for venue in config.venues if venue.simulated),
-        completeness={venue.name: shown for venue in config.venues if (shown := _completeness(venue)) is not None},
-        accounts_max=sum(venue.accounts_max for venue in config.venues),
-    )
-
-
-def _completeness(venue: VenueConfig) -> Completeness | None:
-    """Say how much of a venue's liquidations its configured feeds can show (the venue files say why)."""
-    if venue.name == "binance":
-        return "sampled"
-    return "partial" if venue.watch_accounts else None
 
 
 def tune_interpreter() -> None:
@@ -129,19 +114,18 @@ class Daemon:
         self._seed = seed
         self._on_projection = on_projection
         self._intake = FrameIntake()
-        self._venues: dict[str, Venue] = {venue.name: configured_venue(venue.name, venue.settings()) for venue in config.venues}
-        self._ingest = Ingest(self.engine, self._venues)
+        self._venues: dict[str, Venue] = parsers(config)
+        self._ingest = Ingest(self.engine, self._venues, on_refused=RefusalLog())
         self._rules = RuleBook(config.rules)
         self._pipeline = Pipeline(config.alerts.repeat_interval_s)
         self._sinks: list[Sink] = [make_sink(sink, config.instance) for sink in config.sinks]
         self._delivery = Delivery(self._sinks, seed)
-        self._pollers: dict[str, RestPoller] = {}
+        self._pollers: list[RestPoller] = []
         self._recorder: Recorder | None = None
         self._recorder_error = ""
         self._record_again_s = 0.0
         self._changed = asyncio.Event()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluate")
-        self._workspace = Workspace(0)
         self.now_ns = SteadyClock()
         """The daemon's clock."""
         self._started_ns = self.now_ns()
@@ -149,6 +133,12 @@ class Daemon:
         self._compute_s = 0.0
         self._state_published_s = 0.0
         self._venues_to_start = len(config.venues)
+        self._account_inputs = AccountInputs(
+            self.engine, config.account_feeds, intake=self._intake, seed=seed, clock_ns=self.now_ns
+        )
+        self._node_tails: list[NodeFillsTail] = []
+        self.hub.accounts = AccountQueries(self.engine)
+        self.hub.clock_ns = self.now_ns
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set, then let notifications leave and close everything.
@@ -162,6 +152,8 @@ class Daemon:
         if self.web is not None:
             await self.web.start()
             log.info("listening", url=f"http://{self.config.http.host}:{self.web.port}/")
+        if not self.config.venues:
+            self.ready.set()
         self._open_recorder()
         delivery = asyncio.create_task(self._delivery.run(), name="delivery")
         try:
@@ -170,6 +162,7 @@ class Daemon:
                     group.create_task(self._apply_frames(), name="apply"),
                     group.create_task(self._project_changes(), name="project"),
                     group.create_task(self._report_status(), name="status"),
+                    group.create_task(self._account_inputs.run(), name="account-feeds"),
                     *(group.create_task(self._run_venue(venue), name=f"venue-{venue.name}") for venue in self.config.venues),
                 ]
                 tasks.append(group.create_task(_end_with(delivery), name="delivery-watch"))
@@ -190,17 +183,22 @@ class Daemon:
 
     async def _run_venue(self, config: VenueConfig) -> None:
         venue, settings = self._venues[config.name], config.settings()
-        poller = RestPoller(
-            venue=venue,
-            deliver=self._intake.put,
-            seed=self._seed,
-            rest_url=settings.rest_url,
-            weight_per_minute=config.rest_weight_per_minute,
-            clock_ns=self.now_ns,
-        )
-        self._pollers[venue.name] = poller
+        poller = self._poller(venue, settings.rest_url, config.rest_weight_per_minute)
+        node = self._poller(venue, config.node_info_url, NODE_WEIGHT_PER_MINUTE) if config.node_info_url else None
         async with asyncio.TaskGroup() as group:
             group.create_task(poller.run(), name=f"rest-{venue.name}")
+            if node is not None:
+                group.create_task(node.run(), name=f"node-info-{venue.name}")
+            if config.node_directory:
+                tail = NodeFillsTail(
+                    Path(config.node_directory),
+                    self._intake.put,
+                    self.now_ns,
+                    venue=venue.name,
+                    consecutive_blocks=config.node_consecutive_blocks,
+                )
+                self._node_tails.append(tail)
+                group.create_task(tail.run(), name=f"node-fills-{venue.name}")
             known = await fetch_instruments(venue, settings, poller)
             symbols = settings.symbols if known is None else tuple(symbol for symbol in settings.symbols if symbol in known)
             missing = sorted(set(settings.symbols) - set(symbols))
@@ -216,10 +214,22 @@ class Daemon:
                 self.connections.append(connection)
                 group.create_task(connection.run(), name=f"socket-{venue.name}-{plan.name}")
             poller.periodic(venue.periodic(settings))
-            group.create_task(Pollster(self.engine, venue, poller, self.now_ns).run(), name=f"poll-{venue.name}")
+            group.create_task(Pollster(self.engine, venue, poller, self.now_ns, node=node).run(), name=f"poll-{venue.name}")
             self._venues_to_start -= 1
             if not self._venues_to_start:
                 self.ready.set()
+
+    def _poller(self, venue: Venue, rest_url: str, weight_per_minute: int | None) -> RestPoller:
+        poller = RestPoller(
+            venue=venue,
+            deliver=self._intake.put,
+            seed=self._seed + len(self._pollers),
+            rest_url=rest_url,
+            weight_per_minute=weight_per_minute,
+            clock_ns=self.now_ns,
+        )
+        self._pollers.append(poller)
+        return poller
 
     async def _apply_frames(self) -> None:
         while True:
@@ -274,14 +284,10 @@ class Daemon:
             await asyncio.sleep(max(0.0, started_s + SPACING_S - loop.time()))
 
     async def _evaluate(self, now_ns: int) -> Projection:
-        legs = self.engine.accounts.leg_count
-        if legs <= THREAD_LEGS:
+        if self.engine.accounts.legs.leg_count <= THREAD_LEGS:
             return self.engine.project(now_ns, paced=True)
-        if not self._workspace.fits(legs):
-            self._workspace = Workspace(legs * 5 // 4)
-        inputs = self.engine.freeze(now_ns, copy=True, paced=True)
-        evaluation = await asyncio.get_running_loop().run_in_executor(self._executor, evaluate, inputs, self._workspace)
-        return self.engine.adopt(evaluation)
+        inputs = self.engine.freeze(now_ns, paced=True)
+        return self.engine.adopt(await asyncio.get_running_loop().run_in_executor(self._executor, evaluate, inputs))
 
     def _publish(self, projection: Projection) -> None:
         self._projections += 1
@@ -328,7 +334,7 @@ class Daemon:
             instance=self.config.instance,
             version=version("liquidation-monitor"),
             simulated=any(venue.simulated for venue in self.config.venues),
-            connections=(*self._socket_health(), *self._rest_health()),
+            connections=(*self._socket_health(), *self._rest_health(), *self._account_inputs.health(), *self._node_health()),
             intake_frames=len(self._intake),
             intake_dropped=self._intake.dropped,
             projections=self._projections,
@@ -359,7 +365,7 @@ class Daemon:
 
     def _rest_health(self) -> list[ConnectionHealth]:
         result = []
-        for poller in self._pollers.values():
+        for poller in self._pollers:
             health = poller.health()
             paused = health.paused_until_ns is not None
             result.append(
@@ -376,6 +382,22 @@ class Daemon:
                 )
             )
         return result
+
+    def _node_health(self) -> list[ConnectionHealth]:
+        return [
+            ConnectionHealth(
+                venue=health.venue,
+                connection=health.connection,
+                state=health.state,
+                detail=health.detail,
+                connects=1,
+                disconnects=sum(health.gaps.values()),
+                messages=health.lines,
+                last_message_ns=health.last_message_ns,
+                silent_channels=(),
+            )
+            for health in (tail.health() for tail in self._node_tails)
+        ]
 
 
 async def _end_with(task: asyncio.Task[None]) -> None:

@@ -78,9 +78,20 @@ def forced_volume(prices: Array, trigger_prices: Array, trigger_sizes: Array, ba
         trigger_sizes: shape (N,), base units.
         backlog: volume that is already triggered and is not among the triggers.
     """
-    cumulative = np.concatenate(([0.0], np.cumsum(trigger_sizes)))
+    return _forced_volume(prices, -trigger_prices, _running_sum(trigger_sizes, backlog))
+
+
+def _running_sum(trigger_sizes: Array, backlog: float) -> Array:
+    sums = np.empty(trigger_sizes.size + 1)
+    sums[0] = 0.0
+    np.cumsum(trigger_sizes, out=sums[1:])
+    return np.add(sums, backlog, out=sums)
+
+
+def _forced_volume(prices: Array, mirrored_triggers: Array, sums: Array) -> Array:
     # Triggers fire at a touch (T >= p), hence the right side of equal prices in the ascending mirror image.
-    return backlog + cumulative[(-trigger_prices).searchsorted(-prices, side="right")]
+    forced: Array = sums[mirrored_triggers.searchsorted(-prices, side="right")]
+    return forced
 
 
 def solve(levels: Levels, trigger_prices: Array, trigger_sizes: Array, backlog: float = 0.0) -> BarrierCurve:
@@ -97,13 +108,14 @@ def solve(levels: Levels, trigger_prices: Array, trigger_sizes: Array, backlog: 
     """
     depth_after = np.cumsum(levels.size)
     depth_above = depth_after - levels.size
-    forced_far = forced_volume(levels.far, trigger_prices, trigger_sizes, backlog)
+    mirrored, sums = -trigger_prices, _running_sum(trigger_sizes, backlog)
+    forced_far = _forced_volume(levels.far, mirrored, sums)
     forced_before = np.concatenate(([backlog], forced_far[:-1]))[: levels.size.size]
     required = depth_above - forced_before
     barrier = np.maximum.accumulate(required)
     wide = levels.near != levels.far
     if wide.any():
-        forced_near = forced_volume(levels.near, trigger_prices, trigger_sizes, backlog)
+        forced_near = _forced_volume(levels.near, mirrored, sums)
         # Orders of a bucket may stand anywhere in it: the first of them is met after the previous bucket's forced volume, which is
         # known only between that bucket's two ends, and later ones after some of this bucket's own.
         lower = depth_above - np.where(wide, forced_far, forced_before)
@@ -125,10 +137,15 @@ def land(curve: BarrierCurve, volumes: Array, *, at_touch: bool) -> Landings:
         at_touch: the reference price is the best quote (level k counts as soon as it *is* the touch, ``V >= V*``); otherwise the
             last trade (level k must have traded, ``V > V*``).
     """
-    level = curve.barrier.searchsorted(volumes, side="right" if at_touch else "left") - 1
+    level = landing_levels(curve.barrier, volumes, at_touch=at_touch)
     # Index -1 takes the last entry, which is what is out before any level has printed.
-    forced = np.append(curve.forced, curve.backlog)[level]
+    forced = np.concatenate((curve.forced, (curve.backlog,)))[level]
     return Landings(level, forced, np.maximum(0.0, volumes + forced - curve.depth_total))
+
+
+def landing_levels(barrier: Array, volumes: Array, *, at_touch: bool) -> NDArray[np.int64]:
+    """Return only the levels of :func:`land`, for any of the three barriers of a curve."""
+    return barrier.searchsorted(volumes, side="right" if at_touch else "left") - 1
 
 
 def gaps(curve: BarrierCurve) -> list[Gap]:

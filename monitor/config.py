@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
@@ -19,16 +18,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from alerts.settings import AlertSettings, Sinks, secret_problems
-from connectors.binance_brackets import BracketError, load_brackets
+from alerts.settings import AlertSettings, Sinks
+from connectors.account_settings import AccountFeedSettings
+from connectors.registry import VENUES
+from monitor.config_files import read_file, reason, tables, unreadable_secrets, use_files
 from monitor.config_problems import Problem, document_path, dotted, most_important, problems_from
 from monitor.rule_settings import RuleSettings
 from monitor.settings import (
-    ACCOUNT,
     STRICT,
+    AccountSettings,
     LogSettings,
     ProjectionSettings,
     RecordingSettings,
@@ -41,12 +42,6 @@ from monitor.web.settings import HttpSettings
 CONFIG_BYTES_MAX = 1024 * 1024
 """A file with 100,000 seed accounts has 4.5 MB; those belong in a file of their own, so 1 MiB is a config file gone wrong."""
 
-SEED_FILE_BYTES_MAX = 64 * 1024 * 1024
-"""A million accounts (the largest ``accounts_max``) of 43 bytes, with room for comments."""
-
-SEED_FILE_PROBLEMS_MAX = 3
-"""Bad lines of one seed file that are listed; the rest is a number."""
-
 DEPTH_MAX = 20
 """The deepest key there is, a threshold of one market's rule, has five steps."""
 
@@ -56,7 +51,6 @@ SHOWN_ITEMS_MAX = 20
 SECRET_VALUE = re.compile(r"password|secret|token|credential|authorization|api_?key", re.IGNORECASE)
 """Keys whose values are never shown, whatever their type."""
 
-_SINKS: TypeAdapter[Sinks] = TypeAdapter(Sinks)
 _DECODE_POSITION = re.compile(r" \(at line (\d+), column \d+\)")
 
 
@@ -71,12 +65,22 @@ class Config(BaseModel):
     http: HttpSettings = HttpSettings()
     projection: ProjectionSettings = ProjectionSettings()
     staleness: StalenessSettings = StalenessSettings()
-    venues: tuple[VenueConfig, ...] = Field(min_length=1, description="at least one [[venues]] section")
+    venues: tuple[VenueConfig, ...] = Field(default=(), description="[[venues]] sections, one for each venue")
+    accounts: AccountSettings = AccountSettings()
+    account_feeds: tuple[AccountFeedSettings, ...] = Field(
+        default=(), max_length=20, description="private account feeds, at most 20 [[account_feeds]] sections"
+    )
     recording: RecordingSettings = RecordingSettings()
     rules: RuleSettings = RuleSettings()
     alerts: AlertSettings = AlertSettings()
     sinks: Sinks = ()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _watches_something(self) -> Config:
+        if not self.venues and not self.account_feeds:
+            raise ValueError("nothing is watched: at least one [[venues]] or [[account_feeds]] section is needed")
+        return self
 
 
 class ConfigError(Exception):
@@ -89,19 +93,19 @@ class ConfigError(Exception):
 
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration from ``path``; with an ``environment``, the secrets of sinks are tried as well.
+    """Read the configuration from ``path``; with an ``environment``, the secrets of sinks and feeds are tried as well.
 
     Raises:
         ConfigError: the file cannot be read, is no TOML, or anything in it, or in a file that it names, is wrong.
     """
     try:
-        content = _read(path, CONFIG_BYTES_MAX)
+        content = read_file(path, CONFIG_BYTES_MAX)
         text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(path, [Problem(line, "", "is not UTF-8 text", "save the file as UTF-8")]) from None
     except (OSError, ValueError) as error:
-        raise ConfigError(path, [Problem(None, "", f"cannot be read: {_reason(error)}")]) from None
+        raise ConfigError(path, [Problem(None, "", f"cannot be read: {reason(error)}")]) from None
     try:
         return parse_config(text, path.absolute().parent, environment)
     except ConfigError as error:
@@ -129,13 +133,14 @@ def parse_config(text: str, folder: Path, environment: Mapping[str, str] | None 
         raise ConfigError(None, [Problem(line_of(lines, path), dotted(path), "holds a NUL character") for path in nul])
     problems = _dates(document, lines)
     problems += _repeated_names(document, lines)
+    problems += _feeds_out_of_place(document, lines)
     # A date, or a name that is used twice, would be told again by the schema, in other words.
     told = {problem.key for problem in problems} | {"sinks" for problem in problems if problem.key.startswith("sinks[")}
     problems += _unwatched(document, lines)
-    problems += _use_files(document, lines, folder)
+    problems += use_files(document, lines, folder)
     problems += [problem for problem in _validation_problems(document, lines) if problem.key not in told]
     if environment is not None:
-        problems += _secrets(document, lines, environment)
+        problems += unreadable_secrets(document, lines, environment)
     if problems:
         raise ConfigError(None, most_important(problems))
     return _validate(document)
@@ -221,23 +226,17 @@ def _dates(document: Mapping[str, Any], lines: dict[TomlPath, int]) -> list[Prob
     ]
 
 
-def _tables(document: Mapping[str, Any], key: str) -> list[tuple[TomlPath, dict[str, Any]]]:
-    """List the tables of an array of tables, whatever else stands in its place."""
-    value = document.get(key)
-    items = value if isinstance(value, list) else []
-    return [((key, index), item) for index, item in enumerate(items) if isinstance(item, dict)]
-
-
 def _repeated_names(document: Mapping[str, Any], lines: dict[TomlPath, int]) -> list[Problem]:
-    """Complain of two venues or two sinks of one name, which could not be told apart in metrics, topics and state."""
+    """Complain of two venues, sinks or feeds of one name, which could not be told apart in metrics, topics and recordings."""
     problems = []
     for section, advice in (
         ("venues", "list all symbols in one section, or run another instance"),
         ("sinks", "give each its own name; without one it is called by its type"),
+        ("account_feeds", "give each its own name"),
     ):
         first_line: dict[str, int | None] = {}
-        for path, table in _tables(document, section):
-            key = "name" if section == "venues" or "name" in table else "type"
+        for path, table in tables(document, section):
+            key = "type" if section == "sinks" and "name" not in table else "name"
             name = table.get(key)
             if not isinstance(name, str):
                 continue
@@ -249,27 +248,33 @@ def _repeated_names(document: Mapping[str, Any], lines: dict[TomlPath, int]) -> 
     return problems
 
 
-def _secrets(document: Mapping[str, Any], lines: dict[TomlPath, int], environment: Mapping[str, str]) -> list[Problem]:
-    """Try to read the secrets of each sink that is right otherwise."""
+def _feeds_out_of_place(document: Mapping[str, Any], lines: dict[TomlPath, int]) -> list[Problem]:
+    """Complain of feeds of a venue that is not watched, and of those that bear the name of another feed's venue."""
+    watched = [venue.get("name") for _, venue in tables(document, "venues")]
+    feeds = tables(document, "account_feeds")
     problems = []
-    for path, table in _tables(document, "sinks"):
-        try:
-            sinks = _SINKS.validate_json(json.dumps([table], default=str), strict=True)
-        except ValidationError:
-            continue
-        # The text begins with the name of the sink, which the line tells already.
-        texts = [text.removeprefix(f"{sinks[0].name}: ") for text in secret_problems(sinks, environment)]
-        problems += [Problem(line_of(lines, path), dotted(path), text) for text in texts]
+    for path, feed in feeds:
+        name, venue = feed.get("name"), feed.get("venue")
+        if isinstance(venue, str) and venue in VENUES and venue not in watched:
+            message = f"{venue!r} has a connector, but no [[venues]] section"
+            advice = "add the section: markets and prices of these accounts come from there"
+            problems.append(Problem(line_of(lines, (*path, "venue")), dotted((*path, "venue")), message, advice))
+        others = [each for other, each in feeds if other != path and isinstance(name, str) and each.get("venue") == name]
+        if others and name != venue:
+            message = f"{name!r} is the venue of another feed, and metrics could not tell the two apart"
+            problems.append(Problem(line_of(lines, (*path, "name")), dotted((*path, "name")), message))
     return problems
 
 
 def _unwatched(document: Mapping[str, Any], lines: dict[TomlPath, int]) -> list[Problem]:
-    """Complain of rules for markets that no venue section lists: they would never be looked at."""
+    """Complain of rules for markets that nothing lists: they would never be looked at."""
+    named = [(venue.get("name"), venue.get("symbols")) for _, venue in tables(document, "venues")]
+    named += [(feed.get("venue"), feed.get("symbols")) for _, feed in tables(document, "account_feeds")]
     watched = [
-        f"{venue['name']}/{symbol}"
-        for _, venue in _tables(document, "venues")
-        if isinstance(venue.get("name"), str) and isinstance(venue.get("symbols"), list)
-        for symbol in venue["symbols"]
+        f"{venue}/{symbol}"
+        for venue, symbols in named
+        if isinstance(venue, str) and isinstance(symbols, list)
+        for symbol in symbols
     ]
     rules = document.get("rules")
     markets = rules.get("markets") if isinstance(rules, dict) else None
@@ -279,87 +284,9 @@ def _unwatched(document: Mapping[str, Any], lines: dict[TomlPath, int]) -> list[
             path = ("rules", "markets", market)
             close = difflib.get_close_matches(market, watched, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]!r}?" if close else "write it as venue/symbol, as in the [[venues]] sections"
-            problems.append(Problem(line_of(lines, path), dotted(path), "no [[venues]] section lists this market", hint))
+            message = "no [[venues]] or [[account_feeds]] section lists this market"
+            problems.append(Problem(line_of(lines, path), dotted(path), message, hint))
     return problems
-
-
-def _use_files(document: dict[str, Any], lines: dict[TomlPath, int], folder: Path) -> list[Problem]:
-    """Make paths absolute, add the accounts of seed files to the seed accounts, and say which files cannot be used."""
-    problems = []
-    for path, venue in _tables(document, "venues"):
-        for key, use in (("brackets_path", _brackets_problems), ("seed_accounts_file", _add_seed_accounts)):
-            name = venue.get(key)
-            if isinstance(name, str) and name:
-                venue[key] = str(folder / name)
-                key_path = (*path, key)
-                problems += [Problem(line_of(lines, key_path), dotted(key_path), text) for text in use(folder / name, venue)]
-    for _, sink in _tables(document, "sinks"):
-        sink |= {key: str(folder / name) for key, name in sink.items() if key.endswith("_file") and isinstance(name, str) and name}
-    recording = document.setdefault("recording", {})
-    directory = recording.setdefault("directory", "recordings") if isinstance(recording, dict) else None
-    if isinstance(directory, str) and directory:
-        recording["directory"] = str(folder / directory)
-        key_path = ("recording", "directory")
-        problems += [Problem(line_of(lines, key_path), dotted(key_path), text) for text in _folder_problems(folder / directory)]
-    return problems
-
-
-def _brackets_problems(path: Path, _venue: dict[str, Any]) -> list[str]:
-    try:
-        load_brackets(path)
-    except BracketError as error:
-        return [str(error)]
-    return []
-
-
-def _folder_problems(path: Path) -> list[str]:
-    try:
-        return [] if stat.S_ISDIR(path.stat().st_mode) else [f"{path} is a file, not a folder"]
-    except FileNotFoundError:
-        return []  # it is made when the first recording begins
-    except OSError as error:
-        return [f"{path} cannot be used: {_reason(error)}"]
-
-
-def _add_seed_accounts(path: Path, venue: dict[str, Any]) -> list[str]:
-    accounts, problems = _read_seed_accounts(path)
-    listed = venue.get("seed_accounts", [])
-    if isinstance(listed, list):
-        known = {account.lower() for account in listed if isinstance(account, str)}
-        venue["seed_accounts"] = [*listed, *(account for account in accounts if account not in known)]
-    return problems
-
-
-def _read_seed_accounts(path: Path) -> tuple[list[str], list[str]]:
-    """Return the addresses in the file, in lower case and without repetitions, and what is wrong with it."""
-    try:
-        text = _read(path, SEED_FILE_BYTES_MAX).decode()
-    except (OSError, ValueError) as error:
-        return [], [f"{path} cannot be read: {_reason(error)}"]
-    accounts: dict[str, None] = {}
-    bad: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        account = line.partition("#")[0].strip()
-        if ACCOUNT.fullmatch(account):
-            accounts[account.lower()] = None
-        elif account:
-            bad.append(f"{path} line {number}: {account[:60]!r} is no address: 0x and 40 hexadecimal digits")
-    if len(bad) > SEED_FILE_PROBLEMS_MAX:
-        bad = [*bad[:SEED_FILE_PROBLEMS_MAX], f"{path}: and {len(bad) - SEED_FILE_PROBLEMS_MAX} more lines that are no addresses"]
-    return list(accounts), bad
-
-
-def _read(path: Path, bytes_max: int) -> bytes:
-    """Read a whole file, but never more than ``bytes_max``: the path may be a device."""
-    with path.open("rb") as file:
-        content = file.read(bytes_max + 1)
-    if len(content) > bytes_max:
-        raise ValueError(f"it is larger than {bytes_max} bytes")
-    return content
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def describe(config: Config) -> dict[str, Any]:

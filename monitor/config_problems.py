@@ -130,10 +130,7 @@ def models_at(root: type[BaseModel], path: TomlPath, document: object) -> list[t
             # In a table of tables with free names, the name in between is no field: the models stay those of the values.
             models = [inner for annotation in named for inner in _models_in(annotation)] or models
         elif isinstance(value, Mapping) and "type" in value:
-            chosen = [
-                model for model in models if "type" in model.model_fields and model.model_fields["type"].default == value["type"]
-            ]
-            models = chosen or models
+            models = [model for model in models if value["type"] in _tags([model])] or models
     return models
 
 
@@ -222,7 +219,8 @@ def _unknown_key_hint(root: type[BaseModel], models: Sequence[type[BaseModel]], 
 
 
 def _tags(models: Sequence[type[BaseModel]]) -> set[str]:
-    return {str(model.model_fields["type"].default) for model in models if "type" in model.model_fields}
+    """Return what ``type`` may say in these models: each has a literal there."""
+    return {tag for model in models if "type" in model.model_fields for tag in get_args(model.model_fields["type"].annotation)}
 
 
 def _closest(name: str, known: Sequence[str]) -> str:

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from connectors.events import (
+    AccountBalances,
+    AccountDelta,
+    AccountFill,
     AccountModeReport,
     AccountSnapshot,
     AnyEvent,
     BookDelta,
     BookSnapshot,
-    Completeness,
     Gap,
     Instruments,
     Liquidation,
@@ -29,59 +30,28 @@ from connectors.events import (
     SubscriptionNotice,
     Trade,
 )
+from connectors.hyperliquid_node import NODE_CHANNEL, NODE_CONNECTION
 from monitor.clusters import make_grid
-from monitor.evaluate import Evaluation, Inputs, MarketInput, Totals, evaluate
-from monitor.freshness import market_input
-from monitor.margin import Array
+from monitor.disagreement import DisagreementBook
+from monitor.engine_settings import EngineSettings
+from monitor.evaluate import Inputs, MarketInput, evaluate
+from monitor.freshness import market_input, unwatched_price
+from monitor.margin import TierTable
 from monitor.pacing import choose, is_due
 from monitor.projection import MarketProjection, Projection, Provenance, VenueHealth
-from monitor.settings import ProjectionSettings, StalenessSettings
-from monitor.state.accounts import AccountTable, PollDemand
+from monitor.state.account_changes import AccountChanges, ResyncDemand
+from monitor.state.accounts import MODE_STANDARD, AccountTable
 from monitor.state.book import SequencedBook
 from monitor.state.fills import Fill
 from monitor.state.market_table import MarketTable
 from monitor.state.markets import Market
-from monitor.triggers import Workspace
+from monitor.state.polls import PollDemand, PollPlanner
+from monitor.state.survey import AccountSurvey
+from monitor.venue_health import VenueCounters, venue_health
 
 MarketEvent = BookDelta | BookSnapshot | Quote | Trade | MarkPrice | OpenInterest | Liquidation
 
 NS = 1_000_000_000
-
-TOTALS_EVERY_NS = 5 * NS
-"""Sums and ages over all positions are refreshed this often once there are more than ``TOTALS_AT_ONCE`` of them."""
-
-TOTALS_AT_ONCE = 50_000
-
-UNWATCHED_MARK_NS = 75 * NS
-"""Marks of markets that are only held come with a poll every 30 s: one answer may fail and the next may be late."""
-
-
-class EngineSettings(msgspec.Struct, frozen=True):
-    """What the core is told: which markets, how finely, and when an input is too old."""
-
-    symbols: dict[str, tuple[str, ...]]
-    """The watched symbols by venue; others are quarantined."""
-    projection: ProjectionSettings
-    staleness: StalenessSettings
-    watch_all: bool = False
-    """Watch every symbol that shows up, for replays without a config."""
-    simulated_venues: frozenset[str] = frozenset()
-    completeness: dict[str, Completeness] = {}
-    """By venue how much of its liquidations the subscribed feeds can show; a venue without such a feed is not in it."""
-    accounts_max: int = 100_000
-
-
-class VenueCounters:
-    """What has come in from one venue."""
-
-    __slots__ = ("events", "frames", "gaps", "notices_refused", "parse_errors")
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.events = 0
-        self.gaps = 0
-        self.notices_refused = 0
-        self.parse_errors: dict[str, int] = {}
 
 
 class BookDemand(NamedTuple):
@@ -97,23 +67,24 @@ class Engine:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.accounts = AccountTable(settings.accounts_max)
-        self.counters = {venue: VenueCounters() for venue in settings.symbols}
+        self.counters = {venue: VenueCounters() for venue in (*settings.symbols, *settings.feeds)}
         self.markets = MarketTable(settings.symbols, watch_all=settings.watch_all, completeness=settings.completeness)
+        self.accounts.base_of = self.markets.base_of
+        self.changes = AccountChanges(self.accounts, self.markets.pools)
+        self.polls = PollPlanner(self.accounts, settings.dexes)
+        self.disagreements = DisagreementBook()
         self._by_key = self.markets.by_key
         self._tiers = self.markets.rebuild_tiers()
+        self._sync_tiers(force=True)
         self._interval_ns = settings.projection.interval_ms * 1_000_000
         self._grid = make_grid(settings.projection.bucket_ratio, settings.projection.max_distance_ratio)
         self._sequence = 0
         self._last: dict[int, MarketProjection] = {}
-        self._totals: Totals | None = None
-        self._totals_ns = 0
-        self._account_counts: dict[str, tuple[int, int, int, int]] = {}
-        self._shock: Array | None = None
-        # By venue the connections that carry the public tape, and the venues whose tape was lost and has not come back.
+        self.survey = AccountSurvey(self.accounts, tuple(settings.symbols))
+        # By venue the connections that carry the tape of fills.
         self._tapes: dict[str, set[str]] = {venue: set() for venue in settings.symbols}
-        self._tape_lost: set[str] = set()
-        self._totals_after = 0
-        self._workspace = Workspace(0)
+        # The public tape runs from the first subscription on; a node may be far behind when it is asked for the first time.
+        self.accounts.untold |= settings.node_venues
         self._handlers: dict[type, Callable[[Any], None]] = {
             BookDelta: self._apply_delta,
             BookSnapshot: self._apply_snapshot,
@@ -124,6 +95,9 @@ class Engine:
             Liquidation: self._apply_liquidation,
             Instruments: self._apply_instruments,
             AccountSnapshot: self._apply_account,
+            AccountDelta: self._apply_account_delta,
+            AccountFill: self._apply_account_fill,
+            AccountBalances: self.changes.apply_balances,
             AccountModeReport: self._apply_account_mode,
             Gap: self._apply_gap,
             SubscriptionNotice: self._apply_notice,
@@ -174,13 +148,27 @@ class Engine:
         is_new = market.apply_trade(event)
         if event.buyer is None or event.seller is None:
             return
-        self._hear_tape(event.venue, event.connection)
+        if event.venue in self.settings.node_venues:
+            return
+        self._hear_tape(event)
         if not is_new:
             return
         for account, size in ((event.buyer, event.size), (event.seller, -event.size)):
             fill = Fill(event.exchange_ns, market.index, size, event.price)
-            self.accounts.apply_fill(event.venue, account, fill, event.received_ns, self._tiers)
+            self.changes.apply_fill(event.venue, account, fill, event.received_ns)
         market.changed = True
+
+    def _apply_account_fill(self, event: AccountFill) -> None:
+        self._hear_tape(event)
+        pool = event.symbol.partition(":")[0] if ":" in event.symbol else ""
+        if pool and pool not in self.settings.dexes.get(event.venue, ()):
+            # A node tells of all dexes; those that nobody asked for have cash of their own, which is not followed.
+            return
+        index = self._index_of(event.venue, event.symbol)
+        self._sync_tiers()
+        fill = Fill(event.exchange_ns, index, event.size, event.price, event.start_size, event.fee_usd)
+        self.changes.apply_fill(event.venue, event.account, fill, event.received_ns)
+        self.markets[index].changed = True
 
     def _apply_mark(self, event: MarkPrice) -> None:
         market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
@@ -196,11 +184,27 @@ class Engine:
         market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
         if market is not None:
             market.apply_liquidation(event)
+        if event.account is not None and event.method != "market":
+            # Margin or a debt went with the position, and no fill says how much.
+            self.changes.doubt(event.venue, event.account)
 
     def _apply_account(self, event: AccountSnapshot) -> None:
-        markets = [self._index_of(event.venue, position.symbol) for position in event.positions]
+        markets = [self.markets.variant(self._index_of(event.venue, position.symbol), position) for position in event.positions]
+        assets = [self._index_of(event.venue, holding.symbol) for holding in event.holdings]
         self._sync_tiers()
-        self.accounts.apply_snapshot(event, markets, self._tiers)
+        if self.changes.apply_snapshot(event, markets, assets) and event.mode is None:
+            row = self.accounts.row_of(event.venue, event.account, create=False)
+            # Where collateral is kept elsewhere the venue's own figures mean nothing (venues.md 1.9).
+            if row is not None and self.accounts.mode[row] == MODE_STANDARD:
+                self.disagreements.compare(event, markets, self._tiers)
+        for index in markets:
+            self.markets[self.markets.base_of.get(index, index)].changed = True
+
+    def _apply_account_delta(self, event: AccountDelta) -> None:
+        markets = [self._index_of(event.venue, position.symbol) for position in event.positions]
+        assets = [self._index_of(event.venue, holding.symbol) for holding in event.holdings]
+        self._sync_tiers()
+        self.changes.apply_delta(event, markets, assets)
         for index in markets:
             self.markets[index].changed = True
 
@@ -209,8 +213,9 @@ class Engine:
 
     def _apply_notice(self, event: SubscriptionNotice) -> None:
         self.counters[event.venue].notices_refused += not event.accepted
-        if event.accepted and event.channel.startswith("trades:"):
-            self._hear_tape(event.venue, event.connection)
+        tape = NODE_CHANNEL if event.venue in self.settings.node_venues else "trades:"
+        if event.accepted and event.channel.startswith(tape):
+            self._hear_tape(event)
 
     def _apply_instruments(self, event: Instruments) -> None:
         for instrument in event.instruments:
@@ -219,6 +224,12 @@ class Engine:
         self._sync_tiers()
 
     def _apply_gap(self, event: Gap) -> None:
+        if event.connection in self.settings.feeds:
+            self.counters[event.connection].gaps += 1
+            if self.changes.lose_feed(event.connection):
+                self._all_changed(event.venue)
+            self._interrupt(event)
+            return
         counters = self.counters[event.venue]
         counters.gaps += 1
         if event.symbol is not None:
@@ -226,31 +237,36 @@ class Engine:
             if market is not None:
                 market.break_book(event.reason)
             return
+        self._interrupt(event)
+        if event.connection in self._tapes[event.venue] or event.connection.startswith(NODE_CONNECTION):
+            self.accounts.untold.add(event.venue)
+            self.distrust_accounts(event.venue, event.received_ns)
+
+    def _interrupt(self, gap: Gap) -> None:
         for market in self.markets:
-            if market.venue == event.venue:
-                market.interrupt(event.connection, event.reason)
-        if event.connection in self._tapes[event.venue]:
-            self._tape_lost.add(event.venue)
-            self.distrust_accounts(event.venue)
+            if market.venue == gap.venue:
+                market.interrupt(gap.connection, gap.reason)
 
-    def _hear_tape(self, venue: str, connection: str) -> None:
+    def _hear_tape(self, event: Trade | AccountFill | SubscriptionNotice) -> None:
         """Note that the tape runs; after a hole, states that were polled during it are as doubtful as those from before it."""
-        self._tapes[venue].add(connection)
-        if venue in self._tape_lost:
-            self._tape_lost.discard(venue)
-            self.distrust_accounts(venue)
+        self._tapes[event.venue].add(event.connection)
+        if event.venue in self.accounts.untold:
+            self.accounts.untold.discard(event.venue)
+            self.distrust_accounts(event.venue, event.received_ns)
 
-    def distrust_accounts(self, venue: str) -> None:
+    def doubt_fed_accounts(self, feed: str, venue: str, accounts: tuple[str, ...]) -> None:
+        """A message of a private feed could not be used: the accounts that it was about have missed something."""
+        if self.changes.doubt_fed(feed, venue, accounts):
+            self._all_changed(venue)
+
+    def distrust_accounts(self, venue: str, received_ns: int) -> None:
         """Fills may have been missed: no account of the venue is projected until it is polled again."""
-        if self.accounts.invalidate(venue):
-            self._forget_totals()
-            for market in self.markets:
-                market.changed |= market.venue == venue
+        if self.accounts.invalidate(venue, received_ns):
+            self._all_changed(venue)
 
-    def _forget_totals(self) -> None:
-        """Have the sums over positions made anew, and not taken from an evaluation that is under way."""
-        self._totals = None
-        self._totals_after = self._sequence
+    def _all_changed(self, venue: str) -> None:
+        for market in self.markets:
+            market.changed |= market.venue == venue
 
     def _index_of(self, venue: str, symbol: str) -> int:
         index = self.markets.index_of(venue, symbol)
@@ -259,11 +275,10 @@ class Engine:
             return self.markets.overflow()
         return index
 
-    def _sync_tiers(self) -> None:
-        if self.markets.outdated:
+    def _sync_tiers(self, *, force: bool = False) -> None:
+        if self.markets.outdated or force:
             self._tiers = self.markets.rebuild_tiers()
-            self.accounts.refresh_tiers(self._tiers)
-            self._forget_totals()
+            self.accounts.legs.set_terms(self._tiers, self.markets.collateral_ratios, self.accounts.categories)
 
     def _count_error(self, venue: str, reason: str) -> None:
         errors = self.counters[venue].parse_errors
@@ -277,16 +292,10 @@ class Engine:
 
     def project(self, now_ns: int, *, paced: bool = False) -> Projection:
         """Evaluate at ``now_ns``, in place: every market that changed, or with ``paced`` those that are due."""
-        evaluation = evaluate(self.freeze(now_ns, copy=False, paced=paced), self._workspace_for())
-        return self.adopt(evaluation)
+        return self.adopt(evaluate(self.freeze(now_ns, paced=paced)))
 
-    def _workspace_for(self) -> Workspace:
-        if not self._workspace.fits(self.accounts.leg_count):
-            self._workspace = Workspace(self.accounts.leg_count * 5 // 4)
-        return self._workspace
-
-    def freeze(self, now_ns: int, *, copy: bool, paced: bool = False) -> Inputs:
-        """Take what an evaluation at ``now_ns`` needs; with ``copy`` it may run while further events are applied."""
+    def freeze(self, now_ns: int, *, paced: bool = False) -> Inputs:
+        """Take what an evaluation at ``now_ns`` needs; it is a copy, so that further events may be applied meanwhile."""
         self._sequence += 1
         inputs: list[MarketInput] = []
         unchanged: list[MarketProjection] = []
@@ -294,7 +303,7 @@ class Engine:
         chosen = choose(self.markets.watched(), self._last, now_ns, self._interval_ns, paced=paced)
         for market in self.markets:
             if not self.markets.is_watched(market):
-                self._set_unwatched_price(market, prices, now_ns)
+                prices[market.index] = unwatched_price(market, now_ns)
                 continue
             if market.index in chosen:
                 market.flow.advance(now_ns)
@@ -310,67 +319,48 @@ class Engine:
                 unchanged.append(last)
                 price = last.reference_price
             prices[market.index] = np.nan if price is None else price
-        large = self.accounts.leg_count > TOTALS_AT_ONCE
-        reuse = self._totals if large and now_ns - self._totals_ns < TOTALS_EVERY_NS else None
-        account_age_max_ns = round(self.settings.staleness.account_s * NS)
-        if reuse is None:
-            self._totals_ns = now_ns
-            self._account_counts = {
-                venue: self.accounts.counts(venue, now_ns, account_age_max_ns) for venue in self.settings.symbols
-            }
+        for variant, base in self.markets.base_of.items():
+            prices[variant] = prices[base]
+        account_age_max_ns = self.account_age_max_ns
+        self.survey.reprice(prices, now_ns, account_age_max_ns)
         return Inputs(
             now_ns=now_ns,
             sequence=self._sequence,
-            legs=self.accounts.legs(copy=copy),
-            cash_usd=self.accounts.projectable_cash(now_ns, account_age_max_ns),
+            legs=self.accounts.market_legs([self.markets.family(item.market) for item in inputs], now_ns, account_age_max_ns),
             prices=prices,
             tiers=self._tiers,
-            # Only new sums look at these two.
-            ages_ns=self.accounts.ages_ns(now_ns) if reuse is None else np.empty(0, dtype=np.int64),
-            lost=self.accounts.lost(now_ns, account_age_max_ns) if reuse is None else np.empty(0, dtype=np.bool_),
             markets=tuple(inputs),
             unchanged=tuple(unchanged),
-            venues=tuple(self._venue_health(venue) for venue in self.settings.symbols),
-            totals=reuse,
+            venues=tuple(self._venue_health(venue, counters) for venue, counters in self.counters.items()),
+            sweeps=self.survey.sweeps,
             grid=self._grid,
             settings=self.settings.projection,
         )
 
-    def adopt(self, evaluation: Evaluation) -> Projection:
-        """Keep what the next evaluation and the poll scheduler reuse; return the projection."""
-        for market in evaluation.projection.markets:
+    @property
+    def tiers(self) -> TierTable:
+        """The margin tiers of all markets."""
+        return self._tiers
+
+    @property
+    def account_age_max_ns(self) -> int:
+        """Age beyond which an account is stale."""
+        return round(self.settings.staleness.account_s * NS)
+
+    def adopt(self, projection: Projection) -> Projection:
+        """Keep the markets of a finished evaluation, which the next one may pass on as they are."""
+        for market in projection.markets:
             self._last[self._by_key[market.venue, market.symbol].index] = market
-        if evaluation.projection.sequence > self._totals_after:
-            self._totals = evaluation.totals
-        self._shock = evaluation.swept.shock.copy()  # The sweep's own array is written anew next time.
-        return evaluation.projection
+        return projection
 
-    def _set_unwatched_price(self, market: Market, prices: Array, now_ns: int) -> None:
-        """A market that is only held, not watched, still needs a price for the accounts in it; some venues send all marks."""
-        feed = market.feeds["mark"]
-        if market.mark_price is not None and feed.received_ns is not None and now_ns - feed.received_ns <= UNWATCHED_MARK_NS:
-            prices[market.index] = market.mark_price
-
-    def _venue_health(self, venue: str) -> VenueHealth:
-        counters = self.counters[venue]
-        books = [market.book for market in self.markets if market.venue == venue and isinstance(market.book, SequencedBook)]
-        known, live, stale, unknown_mode = self._account_counts[venue]
-        return VenueHealth(
-            venue=venue,
-            frames=counters.frames,
-            events=counters.events,
-            parse_errors=dict(counters.parse_errors),
-            gaps=counters.gaps,
-            accounts_known=known,
-            accounts_live=live,
-            accounts_stale=stale,
-            accounts_unknown_mode=unknown_mode,
-            accounts_refused=self.accounts.refused,
-            fills_unexplained=self.accounts.unexplained,
-            subscriptions_refused=counters.notices_refused,
-            book_deltas_dropped=sum(book.pending_dropped for book in books),
-            book_levels_dropped=sum(book.levels_dropped for book in books),
-            quarantined_symbols=self.markets.quarantined(venue),
+    def _venue_health(self, venue: str, counters: VenueCounters) -> VenueHealth:
+        return venue_health(
+            venue,
+            counters,
+            markets=self.markets,
+            changes=self.changes,
+            survey=self.survey,
+            disagreements=self.disagreements.counts(venue),
         )
 
     def touch(self, venue: str, symbol: str) -> tuple[float | None, float | None]:
@@ -400,5 +390,9 @@ class Engine:
             book.expect_snapshot()
 
     def poll_demands(self, venue: str, now_ns: int, limit: int, *, pause_ns: int) -> list[PollDemand]:
-        """List the accounts whose refresh is worth most (see :meth:`AccountTable.poll_order`)."""
-        return self.accounts.poll_order(venue, now_ns, limit, self._shock, pause_ns=pause_ns)
+        """List the accounts whose refresh is worth most (see :meth:`PollPlanner.plan`)."""
+        return self.polls.plan(venue, now_ns, limit, pause_ns=pause_ns)
+
+    def resync_demands(self) -> list[ResyncDemand]:
+        """List the accounts of private feeds whose source has to be asked for a snapshot."""
+        return self.changes.resync_demands()

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from connectors.events import Completeness
 from monitor import cascade as solver
 from monitor.clusters import Grid, Hills, TriggerMap, find_hills, map_triggers
+from monitor.forced_orders import forced_orders
 from monitor.margin import Array, TierTable
+from monitor.position_totals import Positions, Totals, sum_positions
 from monitor.projection import (
     BarrierPoint,
     Cascade,
@@ -24,12 +26,14 @@ from monitor.projection import (
     Projection,
     Provenance,
     SurvivalPoint,
+    SweepHealth,
     UnstableGap,
     VenueHealth,
 )
 from monitor.settings import ProjectionSettings
+from monitor.state.accounts import MarketLegs
 from monitor.state.book import Depth
-from monitor.triggers import Legs, Sweep, Workspace, sweep
+from monitor.triggers import Sweep, Workspace, find_triggers, value_legs
 
 CLUSTERS_PER_SIDE = 20
 GAPS_MAX = 20
@@ -68,92 +72,57 @@ class MarketInput(NamedTuple):
     stale_reasons: tuple[str, ...]
 
 
-class Totals(NamedTuple):
-    """Sums over the positions of each market; arrays of shape (markets,) except ``observed_base``, (markets, 2)."""
-
-    observed_base: Array
-    accounts_live: NDArray[np.int64]
-    accounts_excluded: NDArray[np.int64]
-    accounts_lost: NDArray[np.int64]
-    lost_base: Array
-    oldest_age_s: Array
-    median_age_s: Array
-
-
 class Inputs(NamedTuple):
-    """Everything an evaluation looks at; nothing else is read and nothing of it is written."""
+    """Everything an evaluation looks at; nothing else is read and nothing of it is written.
+
+    ``legs`` holds the positions of ``markets`` in their order, ``prices`` those of all markets by index.
+    """
 
     now_ns: int
     sequence: int
-    legs: Legs
-    cash_usd: Array
+    legs: MarketLegs
     prices: Array
     tiers: TierTable
-    ages_ns: NDArray[np.int64]
-    lost: NDArray[np.bool_]
     markets: tuple[MarketInput, ...]
     unchanged: tuple[MarketProjection, ...]
     venues: tuple[VenueHealth, ...]
-    totals: Totals | None
+    sweeps: SweepHealth
     grid: Grid
     settings: ProjectionSettings
 
 
-class Evaluation(NamedTuple):
-    """The projection, and what the next evaluation or the poll scheduler can reuse."""
-
-    projection: Projection
-    swept: Sweep
-    totals: Totals
-
-
-def evaluate(inputs: Inputs, workspace: Workspace | None = None) -> Evaluation:
-    """Sweep all accounts and project the markets that changed; the others are passed on as they were."""
-    swept = sweep(inputs.legs, inputs.cash_usd, inputs.prices, inputs.tiers, workspace)
+def evaluate(inputs: Inputs, workspace: Workspace | None = None) -> Projection:
+    """Find the triggers in the markets that changed and project those; the others are passed on as they were."""
+    positions = _join(inputs)
+    swept = _swept(positions, inputs.tiers, workspace)
     chosen = np.array([market.market for market in inputs.markets], dtype=np.int64)
-    triggers = map_triggers(inputs.legs, swept, inputs.prices, inputs.grid, chosen)
+    orders, due = forced_orders(positions.legs, swept, positions.price, inputs.tiers)
+    # Positions with a margin table of their own are counted in the market that they are in.
+    orders = orders._replace(market=chosen.astype(np.int32)[positions.place])
+    triggers = map_triggers(orders, due, inputs.prices, inputs.grid, chosen)
     hills = find_hills(triggers, per_side=CLUSTERS_PER_SIDE, min_share=inputs.settings.cluster_min_share)
-    totals = inputs.totals if inputs.totals is not None else sum_positions(inputs, swept)
-    view = _View(inputs, triggers, hills, totals)
+    view = _View(inputs, triggers, hills, sum_positions(positions, len(inputs.markets), inputs.tiers, inputs.now_ns))
     projected = [_project_market(view, place, market) for place, market in enumerate(inputs.markets)]
     markets = sorted((*projected, *inputs.unchanged), key=lambda market: (market.venue, market.symbol))
-    return Evaluation(Projection(inputs.now_ns, inputs.sequence, tuple(markets), inputs.venues), swept, totals)
+    return Projection(inputs.now_ns, inputs.sequence, tuple(markets), inputs.venues, inputs.sweeps)
 
 
-def sum_positions(inputs: Inputs, swept: Sweep) -> Totals:
-    """Sum the observed positions of each market, and the ages of the accounts behind them."""
-    legs, markets = inputs.legs, inputs.prices.size
-    known = ~np.isnan(swept.surplus_usd)
-    held = legs.size != 0.0
-    live = np.flatnonzero(held & known[legs.account])
-    excluded = np.flatnonzero(held & ~known[legs.account])
-    market, size = legs.market[live], legs.size[live]
-    side = market * np.int64(2) + (size < 0.0)
-    observed = np.bincount(side, weights=np.abs(size), minlength=markets * 2)
-    # A 16-bit key lets numpy sort by counting.
-    order = np.argsort(market.astype(np.uint16), kind="stable")
-    ages_s = inputs.ages_ns[legs.account[live]][order] / 1e9
-    ends = np.searchsorted(market[order], np.arange(markets), side="right")
-    oldest, median = np.full(markets, np.nan), np.full(markets, np.nan)
-    start = 0
-    for index, end in enumerate(ends.tolist()):
-        if end > start:
-            part = ages_s[start:end]
-            oldest[index] = part.max()
-            # The upper of the two middle ones, where there are two: half a million ages are not worth a mean.
-            median[index] = np.partition(part, part.size // 2)[part.size // 2]
-        start = end
-    # Polled lately, but the price or the margin table of something that they hold is unknown: lost as well.
-    lost = excluded[inputs.lost[legs.account[excluded]] | np.isfinite(inputs.cash_usd[legs.account[excluded]])]
-    return Totals(
-        np.asarray(observed, dtype=np.float64).reshape(markets, 2),
-        np.bincount(market, minlength=markets),
-        np.bincount(legs.market[excluded], minlength=markets),
-        np.bincount(legs.market[lost], minlength=markets),
-        np.asarray(np.bincount(legs.market[lost], weights=np.abs(legs.size[lost]), minlength=markets), dtype=np.float64),
-        oldest,
-        median,
-    )
+def _join(inputs: Inputs) -> Positions:
+    legs, counts, surplus_usd, lost, polled_ns = inputs.legs
+    prices = np.array([inputs.prices[market.market] for market in inputs.markets])
+    place = np.repeat(np.arange(counts.size), counts)
+    return Positions(legs, place, np.cumsum(counts).tolist(), np.repeat(prices, counts), surplus_usd, lost, polled_ns)
+
+
+def _swept(positions: Positions, tiers: TierTable, workspace: Workspace | None) -> Sweep:
+    count = positions.price.size
+    if workspace is None or not workspace.fits(count):
+        workspace = Workspace(count)
+    value, shock, trigger = workspace.value[:count], workspace.shock[:count], workspace.trigger[:count]
+    value_legs(positions.legs, positions.price, tiers, out=value)
+    np.copyto(shock, positions.surplus_usd)
+    find_triggers(positions.legs, positions.price, value, tiers, shock=shock, trigger=trigger)
+    return Sweep(positions.surplus_usd, trigger, shock)
 
 
 _POSITION_BITS = 32
@@ -205,12 +174,12 @@ class _View:
 
 
 def _project_market(view: _View, place: int, market: MarketInput) -> MarketProjection:
-    inputs, totals, index = view.inputs, view.totals, market.market
+    inputs, totals = view.inputs, view.totals
     reference = market.reference_price
-    long_base, short_base = totals.observed_base[index].tolist()
-    accounts, lost = int(totals.accounts_live[index]), int(totals.accounts_lost[index])
+    long_base, short_base = totals.observed_base[place].tolist()
+    accounts, lost = int(totals.accounts_live[place]), int(totals.accounts_lost[place])
     stale_reasons = market.stale_reasons
-    if lost > accounts or float(totals.lost_base[index]) > long_base + short_base:
+    if lost > accounts or float(totals.lost_base[place]) > long_base + short_base:
         # With most of them gone, what is left would look like a market without clusters.
         stale_reasons += (f"accounts: {lost} of {lost + accounts} known here wait for a poll or for the price of what they hold",)
     interest = market.open_interest_base
@@ -242,9 +211,9 @@ def _project_market(view: _View, place: int, market: MarketInput) -> MarketProje
         observed_notional_usd=(long_base + short_base) * reference if reference is not None else None,
         coverage_ratio=(long_base + short_base) / (2.0 * interest) if interest else None,
         accounts=accounts,
-        accounts_excluded=int(totals.accounts_excluded[index]),
-        oldest_account_age_s=float(totals.oldest_age_s[index]) if accounts else None,
-        median_account_age_s=float(totals.median_age_s[index]) if accounts else None,
+        accounts_excluded=int(totals.accounts_excluded[place]),
+        oldest_account_age_s=float(totals.oldest_age_s[place]) if accounts else None,
+        median_account_age_s=float(totals.median_age_s[place]) if accounts else None,
         clusters=_clusters(market, view.hills, view.hills_of[place]) if reference is not None else (),
         histogram=_histogram(view.triggers, place) if reference is not None else None,
         cascade_down=down,
@@ -285,7 +254,7 @@ def _clusters(market: MarketInput, hills: Hills, mine: slice) -> tuple[Cluster, 
 
 def _histogram(triggers: TriggerMap, place: int) -> Histogram:
     cents = triggers.cents[place]
-    filled = np.flatnonzero(cents.any(axis=0))
+    filled = np.flatnonzero(cents[0] + cents[1])
     grid = triggers.grid
     centre = grid.edge(triggers.first_bucket[place] + filled) * math.exp(grid.width / 2.0)
     return Histogram(
@@ -333,18 +302,18 @@ def _project_side(view: _View, place: int, market: MarketInput, side: int, volum
 def _barrier(curve: solver.BarrierCurve, sign: float, points_max: int) -> tuple[BarrierPoint, ...]:
     """Return the curve at ``points_max`` levels at most; what the backlog alone reaches needs no volume, not a negative one."""
     picked = _pick(curve, points_max)
-    volumes = np.maximum(np.stack((curve.barrier[picked], curve.lower[picked], curve.upper[picked])), 0.0).tolist()
+    volumes = (np.maximum(volume[picked], 0.0).tolist() for volume in (curve.barrier, curve.lower, curve.upper))
     return tuple(map(BarrierPoint, (sign * curve.price[picked]).tolist(), *volumes))
 
 
 def _landings(curve: solver.BarrierCurve, level_price: list[float], volumes: Array) -> tuple[Landing, ...]:
     last = solver.land(curve, volumes, at_touch=False)
-    touch = solver.land(curve, volumes, at_touch=True)
-    nearest = solver.land(curve._replace(barrier=curve.upper), volumes, at_touch=False)
-    furthest = solver.land(curve._replace(barrier=curve.lower), volumes, at_touch=False)
+    touch = solver.landing_levels(curve.barrier, volumes, at_touch=True)
+    nearest = solver.landing_levels(curve.upper, volumes, at_touch=False)
+    furthest = solver.landing_levels(curve.lower, volumes, at_touch=False)
     # Level -1, where nothing is reached, is the last entry.
     prices: list[float | None] = [*level_price, None]
-    columns = (volumes, last.level, nearest.level, furthest.level, touch.level, last.forced, last.unabsorbed)
+    columns = (volumes, last.level, nearest, furthest, touch, last.forced, last.unabsorbed)
     return tuple(
         Landing(
             exogenous_base=volume,
@@ -369,9 +338,9 @@ def _survival(market: MarketInput, curve: solver.BarrierCurve, sign: float, volu
         return ()
     ratio = solver.survival_ratios(curve, volume)
     targets = market.reference_price * (1.0 - sign * SURVIVAL_MOVES)
-    levels = (-curve.price).searchsorted(-sign * targets)
+    last = curve.price.size - 1
     # Several moves may end at the same level of a coarse book.
-    levels = np.unique(np.append(levels[levels < curve.price.size], curve.price.size - 1))
+    levels = sorted({last, *(level for level in (-curve.price).searchsorted(-sign * targets).tolist() if level < last)})
     return tuple(
         SurvivalPoint(price, volume, value if math.isfinite(value) else None)
         for price, value in zip((sign * curve.price[levels]).tolist(), ratio[levels].tolist(), strict=True)
@@ -383,5 +352,7 @@ def _pick(curve: solver.BarrierCurve, points_max: int) -> NDArray[np.int64]:
     count = curve.price.size
     if count <= points_max:
         return np.arange(count)
-    targets = np.linspace(curve.price[0], curve.price[-1], points_max)
-    return np.unique(np.minimum((-curve.price).searchsorted(-targets), count - 1))
+    first, last = curve.price.item(0), curve.price.item(-1)
+    targets = first + np.arange(points_max) * ((last - first) / (points_max - 1))
+    levels = np.minimum((-curve.price).searchsorted(-targets), count - 1)
+    return np.array(sorted(set(levels.tolist())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from monitor.evaluate import MarketInput
@@ -12,6 +13,9 @@ from monitor.state.book_layers import LayeredBook
 from monitor.state.markets import Channel, Market
 
 NS = 1_000_000_000
+
+UNWATCHED_MARK_NS = 75 * NS
+"""Marks of markets that are only held come with a poll every 30 s: one answer may fail and the next may be late."""
 
 
 def feed_state(market: Market, channel: Channel, now_ns: int, limits: StalenessSettings) -> FeedState:
@@ -94,3 +98,14 @@ def market_input(
         feeds=tuple(feeds.values()),
         stale_reasons=tuple(reasons),
     )
+
+
+def unwatched_price(market: Market, now_ns: int) -> float:
+    """Return the price of a market that is only held, not watched; NaN when its mark is too old.
+
+    The accounts in it need one all the same, and some venues send all marks.
+    """
+    feed = market.feeds["mark"]
+    if market.mark_price is not None and feed.received_ns is not None and now_ns - feed.received_ns <= UNWATCHED_MARK_NS:
+        return market.mark_price
+    return math.nan

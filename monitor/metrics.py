@@ -6,12 +6,13 @@ or rule can take an old number for a live one. The catalogue is in ``monitor/met
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from alerts.alert import Alert
@@ -22,6 +23,7 @@ from monitor.projection import (
     Cluster,
     ConnectionHealth,
     DaemonStatus,
+    DisagreementCounts,
     MarketProjection,
     Projection,
     VenueHealth,
@@ -107,6 +109,20 @@ class Scrape:
             self._families[name] = make(family.name, family.text, labels=family.labels)
         self._families[name].add_metric(labels, value, timestamp=self._timestamp_s)
 
+    def add_histogram(self, name: str, counts: DisagreementCounts, *labels: str) -> None:
+        """Add a histogram of ``liqmon_<name>`` whole, or not at all where the cap leaves no room for all of its series."""
+        series = len(counts.counts) + 2
+        if self.series + series > self.limit:
+            self.dropped += series
+            return
+        self.series += series
+        if name not in self._families:
+            family = CATALOGUE[f"liqmon_{name}"]
+            self._families[name] = HistogramMetricFamily(family.name, family.text, labels=family.labels)
+        bounds = (*map(repr, counts.bounds_ratio), "+Inf")
+        buckets = list(zip(bounds, itertools.accumulate(counts.counts), strict=True))
+        self._families[name].add_metric(labels, buckets, counts.sum_ratio, timestamp=self._timestamp_s)
+
     def families(self) -> Iterator[Metric]:
         """Yield what was filled, in the order of the catalogue."""
         for name in CATALOGUE:
@@ -122,6 +138,11 @@ def fill(scrape: Scrape, reading: Reading) -> None:
             _add_connection(scrape, connection, reading.status.as_of_ns)
     if reading.projection is None:
         return
+    sweeps = reading.projection.sweeps
+    scrape.add("margin_sweeps_total", sweeps.sweeps)
+    if sweeps.sweeps:
+        scrape.add("margin_drift_ratio", sweeps.last_drift_ratio)
+        scrape.add("margin_largest_drift_ratio", sweeps.largest_drift_ratio)
     for venue in reading.projection.venues:
         _add_venue(scrape, venue)
     age_s = reading.evaluation_age_s or 0.0
@@ -169,6 +190,10 @@ _WEB_METRICS = {
     "stream_refused_clients_total": "stream_clients_refused",
     "history_markets": "history_markets",
     "history_refused_markets_total": "history_markets_refused",
+    "account_questions_total": "account_questions",
+    "account_refused_questions_total": "account_requests_refused",
+    "account_aliases": "account_aliases",
+    "account_forgotten_aliases_total": "account_aliases_forgotten",
 }
 
 
@@ -208,6 +233,13 @@ def _add_venue(scrape: Scrape, venue: VenueHealth) -> None:
     scrape.add("venue_accounts", venue.accounts_unknown_mode, venue.venue, "unknown_mode")
     scrape.add("venue_refused_accounts_total", venue.accounts_refused, venue.venue)
     scrape.add("venue_unexplained_fills_total", venue.fills_unexplained, venue.venue)
+    scrape.add("venue_contradicted_fills_total", venue.fills_contradicted, venue.venue)
+    scrape.add("venue_sequence_gaps_total", venue.sequence_gaps, venue.venue)
+    scrape.add("venue_evicted_accounts_total", venue.accounts_evicted, venue.venue)
+    for within, share in venue.poll_coverage.items():
+        scrape.add("poll_coverage_ratio", share, venue.venue, within)
+    for counts in venue.disagreements:
+        scrape.add_histogram("account_disagreement_ratio", counts, venue.venue, counts.figure)
     scrape.add("venue_refused_subscriptions_total", venue.subscriptions_refused, venue.venue)
     scrape.add("venue_dropped_book_deltas_total", venue.book_deltas_dropped, venue.venue)
     scrape.add("venue_dropped_book_levels_total", venue.book_levels_dropped, venue.venue)

@@ -1,8 +1,8 @@
 """Every metric of ``/metrics``: name, type, labels and what it says.
 
 Names have the prefix ``liqmon_`` and base units; ``base`` is the market's base asset, ``usd`` the quote counted as dollars. The
-only labels that depend on data are venue, symbol, provenance, channel, connection, reason and sink, all of them bounded by the
-configuration; there is no account label. ``side`` is the side of the positions that die: long ones on a fall, short ones on a
+only labels that depend on data are venue, symbol, provenance, channel, connection, reason, figure and sink, all of them bounded by
+the configuration; there is no account label. ``side`` is the side of the positions that die: long ones on a fall, short ones on a
 rise. ``within`` and ``move`` are fixed buckets, ``scenario`` counts the configured exogenous volumes from 1.
 """
 
@@ -22,7 +22,7 @@ class Family(NamedTuple):
     """One metric: its sample values are added by ``monitor/metrics.py``."""
 
     name: str
-    kind: Literal["gauge", "counter"]
+    kind: Literal["gauge", "counter", "histogram"]
     labels: tuple[str, ...]
     text: str
 
@@ -39,6 +39,10 @@ def _counter(name: str, labels: tuple[str, ...], text: str) -> Family:
     return Family(f"liqmon_{name}", "counter", labels, text)
 
 
+def _histogram(name: str, labels: tuple[str, ...], text: str) -> Family:
+    return Family(f"liqmon_{name}", "histogram", labels, text)
+
+
 ABOUT_ITSELF = (
     _gauge("build_info", ("version", "instance"), "Always 1; the labels name the running version and instance."),
     _gauge("start_time_seconds", (), "When the process started, in seconds since 1970."),
@@ -48,6 +52,9 @@ ABOUT_ITSELF = (
     _gauge("projection_sequence", (), "Sequence number of the last evaluation."),
     _gauge("projection_compute_seconds", (), "Duration of the last evaluation."),
     _counter("projections_total", (), "Evaluations since the start."),
+    _counter("margin_sweeps_total", (), "Full sweeps over all positions, with which the running sums are compared."),
+    _gauge("margin_drift_ratio", (), "Largest relative difference between running sums and the last full sweep."),
+    _gauge("margin_largest_drift_ratio", (), "Largest such difference since the start."),
     _gauge("intake_frames", (), "Frames waiting between the sockets and the core."),
     _counter("intake_dropped_frames_total", (), "Frames lost because the intake queue was full; each became a gap."),
     _gauge("lag_seconds", (), "Age of the oldest frame that waits for the core."),
@@ -65,6 +72,10 @@ ABOUT_ITSELF = (
     _counter("stream_refused_clients_total", (), "Stream clients turned away because every place was taken."),
     _gauge("history_markets", (), "Markets with a history for the page."),
     _counter("history_refused_markets_total", (), "Markets without a history because the places are taken."),
+    _counter("account_questions_total", (), "Questions about accounts that were put to the core; equal ones within 1 s are one."),
+    _counter("account_refused_questions_total", (), "Questions about accounts refused to leave the loop its time."),
+    _gauge("account_aliases", (), "Aliases that stand for account names while those are hidden."),
+    _counter("account_forgotten_aliases_total", (), "Aliases given up because the places were taken."),
     _gauge("series", (), "Series in this answer, this one excluded."),
     _counter("series_dropped_total", (), "Series left out because of the cap, summed over all scrapes."),
     _counter("series_invalid_total", (), "Series left out because their value was not finite or their labels repeated."),
@@ -80,6 +91,21 @@ FEEDS = (
         "venue_refused_accounts_total", ("venue",), "Times an account found the table full; the table is shared by all venues."
     ),
     _counter("venue_unexplained_fills_total", ("venue",), "Fills that made an account unknown until its next poll; of all venues."),
+    _counter(
+        "venue_contradicted_fills_total", ("venue",), "Fills that started from another position than the known one; of all venues."
+    ),
+    _counter("venue_sequence_gaps_total", ("venue",), "Messages of private feeds that came out of sequence; of all venues."),
+    _counter("venue_evicted_accounts_total", ("venue",), "Accounts without positions that made room for others; of all venues."),
+    _gauge(
+        "poll_coverage_ratio",
+        ("venue", "within"),
+        "Share of the notional of all accounts ever reported that the venue reported again within this time.",
+    ),
+    _histogram(
+        "account_disagreement_ratio",
+        ("venue", "figure"),
+        "Absolute relative difference between our figures of an account and the venue's own, when it reports the account.",
+    ),
     _counter("venue_refused_subscriptions_total", ("venue",), "Subscriptions that the venue refused."),
     _counter("venue_dropped_book_deltas_total", ("venue",), "Book changes lost while a snapshot was awaited for too long."),
     _counter("venue_dropped_book_levels_total", ("venue",), "Far book levels dropped to keep the books within their bound."),

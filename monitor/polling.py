@@ -8,11 +8,13 @@ from collections.abc import Callable
 import structlog
 
 from connectors.events import Instruments
-from connectors.frames import REST_CONNECTION, Frame, wrap_rest_response
+from connectors.frames import REST_CONNECTION, Frame, RestRequest, wrap_rest_response
 from connectors.http_exchange import RestError
+from connectors.hyperliquid import Hyperliquid
 from connectors.rest import RestPoller
 from connectors.venue import FeedError, Venue, VenueSettings
 from monitor.engine import NS, Engine
+from monitor.state.polls import PollDemand
 
 log = structlog.get_logger("monitor.polling")
 
@@ -27,6 +29,12 @@ ACCOUNT_PAUSE_NS = 10 * NS
 
 BOOTSTRAP_PAUSE_S = 5.0
 
+BOOTSTRAP_TRIES = 5
+"""Of requests that come after a complete list of markets: without them the daemon can do its work."""
+
+DEMANDS_MAX = 1_000
+"""Accounts chosen at a time: with an own node that is 4,000 a second, more than it will answer."""
+
 
 async def fetch_instruments(venue: Venue, settings: VenueSettings, poller: RestPoller) -> frozenset[str] | None:
     """Ask the bootstrap requests until they are answered.
@@ -37,12 +45,19 @@ async def fetch_instruments(venue: Venue, settings: VenueSettings, poller: RestP
     known: set[str] = set()
     complete = False
     for request in venue.bootstrap(settings):
+        tries = 0
         while True:
             try:
                 body = await poller.fetch(request)
                 events = venue.parse(Frame(venue.name, REST_CONNECTION, 0, wrap_rest_response(request, body)))
             except (RestError, FeedError) as error:
+                tries += 1
                 log.warning("bootstrap_failed", venue=venue.name, request=request.path, error=str(error), retry_s=BOOTSTRAP_PAUSE_S)
+                if tries >= BOOTSTRAP_TRIES and complete:
+                    # What the venue needs is there; a further list, of a dex that may not exist, is asked for again as it goes.
+                    log.error("bootstrap_given_up", venue=venue.name, request=request.body or request.path)  # noqa: TRY400
+                    events = []
+                    break
                 await asyncio.sleep(BOOTSTRAP_PAUSE_S)
                 continue
             break
@@ -54,12 +69,23 @@ async def fetch_instruments(venue: Venue, settings: VenueSettings, poller: RestP
 
 
 class Pollster:
-    """Turns what the engine lacks into REST requests of one venue, within its rate limit."""
+    """Turns what the engine lacks into REST requests of one venue, within its rate limit.
 
-    def __init__(self, engine: Engine, venue: Venue, poller: RestPoller, clock_ns: Callable[[], int]) -> None:
+    Args:
+        engine: what lacks something.
+        venue: who is asked.
+        poller: the way to the venue.
+        clock_ns: the time.
+        node: the way to an own node, which is asked first for whatever it serves.
+    """
+
+    def __init__(
+        self, engine: Engine, venue: Venue, poller: RestPoller, clock_ns: Callable[[], int], *, node: RestPoller | None = None
+    ) -> None:
         self._engine = engine
         self._venue = venue
         self._poller = poller
+        self._node = node
         self._clock_ns = clock_ns
         self._book_asked_ns: dict[str, int] = {}
 
@@ -83,11 +109,32 @@ class Pollster:
                 self._book_asked_ns[demand.symbol] = now_ns
 
     def _ask_for_accounts(self, now_ns: int) -> None:
-        weight = self._poller.free_weight()
-        for demand in self._engine.poll_demands(self._venue.name, now_ns, weight, pause_ns=ACCOUNT_PAUSE_NS):
-            if weight <= 0:
+        weight = {id(poller): poller.free_weight() for poller in (self._poller, self._node) if poller is not None}
+        demands = self._engine.poll_demands(
+            self._venue.name, now_ns, min(max(weight.values()), DEMANDS_MAX), pause_ns=ACCOUNT_PAUSE_NS
+        )
+        for demand in demands:
+            if max(weight.values()) <= 0:
                 return
-            requests = self._venue.account_requests(demand.account, mode_known=demand.mode_known)
-            weight -= sum(request.weight for request in requests if self._poller.submit(request))
+            requests = [(request, self._way(request)) for request in self._venue.account_requests(demand.question)]
+            if any(weight[id(way)] <= 0 for _, way in requests):
+                # The node answers for ever, the venue for the mode only so often: whoever needs what is used up waits. Its kind has
+                # had its turn though, or lists of nothing else would leave the node without work.
+                self._engine.polls.note_asked(demand, self._asked_ns(demand))
+                continue
+            for request, way in requests:
+                if way.submit(request):
+                    weight[id(way)] -= request.weight
             # Asked in vain counts too, or those whom the venue refuses would stand first for ever.
-            self._engine.accounts.note_asked(demand, now_ns)
+            self._engine.polls.note_asked(demand, now_ns)
+
+    def _asked_ns(self, demand: PollDemand) -> int:
+        """Return when an account was last asked for."""
+        accounts = self._engine.accounts
+        row = accounts.row_of(demand.venue, demand.question.account, create=False)
+        return 0 if row is None else int(accounts.asked_ns[row])
+
+    def _way(self, request: RestRequest) -> RestPoller:
+        if self._node is not None and isinstance(self._venue, Hyperliquid) and self._venue.is_served_by_node(request):
+            return self._node
+        return self._poller

@@ -11,6 +11,9 @@ from typing import Literal
 
 import msgspec
 
+DisagreementFigure = Literal["account_value", "maintenance_margin", "liquidation_price"]
+"""Figures that a venue publishes of an account, beside which ours can be held."""
+
 Provenance = Literal["observed", "estimated", "simulated"]
 Side = Literal["long", "short"]
 
@@ -161,6 +164,28 @@ class MarketProjection(msgspec.Struct, frozen=True):
     stale_reasons: tuple[str, ...]
 
 
+class DisagreementCounts(msgspec.Struct, frozen=True):
+    """How often one figure of a venue's account reports differed from ours by how much: a histogram of relative differences."""
+
+    figure: DisagreementFigure
+    bounds_ratio: tuple[float, ...]
+    counts: tuple[int, ...]
+    """Comparisons by interval; the last one is above the last bound."""
+    sum_ratio: float
+
+
+class SweepHealth(msgspec.Struct, frozen=True):
+    """What full sweeps found of the sums that ticks and fills keep up to date."""
+
+    sweeps: int
+    rows_compared: int
+    """Margin accounts in the last comparison."""
+    last_drift_ratio: float
+    """The largest difference in the last one, relative to the gross value of the account."""
+    largest_drift_ratio: float
+    """The largest since the start."""
+
+
 class VenueHealth(msgspec.Struct, frozen=True):
     """Counters of one venue since the start."""
 
@@ -183,6 +208,15 @@ class VenueHealth(msgspec.Struct, frozen=True):
     book_levels_dropped: int
     """Levels far from the price that were dropped to keep books within their bound."""
     quarantined_symbols: tuple[str, ...]
+    fills_contradicted: int = 0
+    """Fills that started from another position than the known one; of all venues."""
+    sequence_gaps: int = 0
+    """Deltas of private feeds that came out of sequence; of all venues."""
+    accounts_evicted: int = 0
+    """Accounts without positions that made room for others; of all venues."""
+    poll_coverage: dict[str, float] = {}
+    """By age (``60s``), the share of the notional of all accounts ever polled that was reported by the venue within that age."""
+    disagreements: tuple[DisagreementCounts, ...] = ()
 
 
 class Projection(msgspec.Struct, frozen=True):
@@ -192,6 +226,7 @@ class Projection(msgspec.Struct, frozen=True):
     sequence: int
     markets: tuple[MarketProjection, ...]
     venues: tuple[VenueHealth, ...]
+    sweeps: SweepHealth = SweepHealth(0, 0, 0.0, 0.0)
 
 
 class ConnectionHealth(msgspec.Struct, frozen=True):

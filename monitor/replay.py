@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from connectors.frames import Frame
 from connectors.venue import Venue
-from monitor.engine import NS, Engine, EngineSettings
+from monitor.engine import NS, Engine
+from monitor.engine_settings import EngineSettings
 from monitor.ingest import Ingest
 from monitor.pacing import REFRESH_NS
 from monitor.projection import MarketProjection, Projection, encode_market

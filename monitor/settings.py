@@ -134,6 +134,25 @@ class VenueConfig(BaseModel):
         default="", description="text file with one address a line, relative to the config file; # begins a comment"
     )
     brackets_path: str = Field(default="", description="JSON file with Binance's margin brackets, relative to the config file")
+    dexes: tuple[str, ...] = Field(
+        default=(),
+        max_length=30,
+        description="further dexes of Hyperliquid whose markets, written dex:COIN, and accounts are followed, such as xyz",
+    )
+    node_directory: str = Field(
+        default="",
+        description="data folder of an own Hyperliquid node that writes fills (--write-fills), relative to the config file; "
+        "positions then follow its complete record in place of the public tape",
+    )
+    node_consecutive_blocks: bool = Field(
+        default=True,
+        description="true or false: whether the node writes a line for every block (--batch-by-block), so that holes can be seen",
+    )
+    node_info_url: str = Field(
+        default="",
+        max_length=500,
+        description="http:// address of the info server of an own node (--serve-info); accounts are then asked for there",
+    )
     simulated: bool = Field(
         default=False, description="true or false: whether what comes from here is a simulation and is marked as one"
     )
@@ -149,7 +168,7 @@ class VenueConfig(BaseModel):
                 raise ValueError(f"{symbol!r} must be in capitals on Binance: {symbol.upper()!r}")
         return _without_repetitions(symbols)
 
-    @field_validator("websocket_url", "rest_url")
+    @field_validator("websocket_url", "rest_url", "node_info_url")
     @classmethod
     def _url_is_complete(cls, url: str, info: ValidationInfo) -> str:
         if not url:
@@ -164,7 +183,7 @@ class VenueConfig(BaseModel):
             raise ValueError(f"must be a complete {schemes[0]}:// or {schemes[1]}:// address")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise ValueError("must not hold a user name, a password, a query or a fragment: public feeds need none")
-        return url.rstrip("/") if info.field_name == "rest_url" else url
+        return url if info.field_name == "websocket_url" else url.rstrip("/")
 
     @field_validator("watch_accounts", "seed_accounts")
     @classmethod
@@ -176,6 +195,13 @@ class VenueConfig(BaseModel):
                 raise ValueError(f"{account[:60]!r} is no address: 0x and 40 hexadecimal digits")
         # The venue answers in lower case, whatever the question was written in.
         return _without_repetitions(tuple(account.lower() for account in accounts))
+
+    @field_validator("dexes", "node_directory", "node_info_url")
+    @classmethod
+    def _only_hyperliquid_has_these(cls, value: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        if value and info.data.get("name") == "binance":
+            raise ValueError("is for Hyperliquid only")
+        return value
 
     @field_validator("brackets_path")
     @classmethod
@@ -207,7 +233,22 @@ class VenueConfig(BaseModel):
             rest_url=self.rest_url,
             watch_accounts=self.watch_accounts,
             brackets_path=self.brackets_path,
+            dexes=self.dexes,
+            has_node_fills=bool(self.node_directory),
         )
+
+
+class AccountSettings(BaseModel):
+    """What is said of accounts."""
+
+    model_config = STRICT
+
+    margin_call_ratio: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=100.0,
+        description="0 to 100: a margin call comes when the surplus over maintenance falls below this multiple of the maintenance",
+    )
 
 
 class RecordingSettings(BaseModel):

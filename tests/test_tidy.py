@@ -26,7 +26,10 @@ TESTED_IN = {
     "connectors/events.py": "tests/connectors/test_binance_events.py",
     "connectors/frames.py": "tests/connectors/test_recording.py",
     "connectors/venue.py": "tests/connectors/test_live.py",
+    "monitor/account_report.py": "tests/monitor/test_account_queries.py",
+    "monitor/engine_settings.py": "tests/monitor/test_wiring.py",
     "monitor/projection.py": "tests/monitor/test_schema.py",
+    "monitor/venue_health.py": "tests/monitor/test_engine.py",
 }
 
 

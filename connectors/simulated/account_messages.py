@@ -5,8 +5,10 @@ Amounts are exact decimals and rates the shortest text of the float, where the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
+from connectors.simulated.accounts import Floats
 from connectors.simulated.exchange import Exchange, Trade
 from connectors.simulated.liquidation_price import liquidation_price
 from connectors.simulated.markets import MICROS_PER_USD, float_text, micro_text
@@ -14,10 +16,18 @@ from connectors.simulated.markets import MICROS_PER_USD, float_text, micro_text
 Json = dict[str, object]
 
 
-def clearinghouse_state(exchange: Exchange, row: int | None) -> Json:
+def clearinghouse_state(exchange: Exchange, row: int | None, prices_usd: Sequence[Floats] | None = None) -> Json:
     """Return the positions of one account as of the last block; ``None`` is an account that was never seen, which has nothing.
 
-    The account value of a unified account leaves out its spot collateral, as the real one does, and so means nothing.
+    Cash, account value and withdrawable of a unified account leave out its spot collateral, and so mean nothing, as on the real
+    venue (25.9 shown where there is 977.6, venues.md 1.9); positions and maintenance mean what they always do; see
+    :func:`spot_state`.
+
+    Args:
+        exchange: The exchange between two blocks.
+        row: The account.
+        prices_usd: What :func:`~connectors.simulated.liquidation_price.liquidation_prices` says of each market at the present
+            marks, for those who make many answers from one block; finding a price for one position takes half of an answer's time.
     """
     table, marks = exchange.table, exchange.mark
     positions = [] if row is None else table.positions(row)
@@ -37,7 +47,7 @@ def clearinghouse_state(exchange: Exchange, row: int | None) -> Json:
             cross_notional += abs(value)
             cross_value += value
             cross_margin += abs(value) / MICROS_PER_USD / int(table.leverage[row, market])
-        entries.append({"type": "oneWay", "position": _position(exchange, row, market, lots)})
+        entries.append({"type": "oneWay", "position": _position(exchange, row, market, lots, prices_usd)})
     cross_value += cross_raw
     maintenance = 0.0 if row is None else table.cross_maintenance_usd(row, marks)
     return {
@@ -60,12 +70,16 @@ def clearinghouse_state(exchange: Exchange, row: int | None) -> Json:
     }
 
 
-def _position(exchange: Exchange, row: int, market: int, lots: int) -> Json:
+def _position(exchange: Exchange, row: int, market: int, lots: int, prices_usd: Sequence[Floats] | None) -> Json:
     table, mark, spec = exchange.table, exchange.mark[market], exchange.markets[market]
     setting = int(table.leverage[row, market])
     notional, cost = abs(lots * mark), abs(int(table.cost[row, market]))
     profit = lots * mark - int(table.cost[row, market])
-    liquidated_at = liquidation_price(table, row, market, exchange.mark)
+    if prices_usd is None:
+        liquidated_at = liquidation_price(table, row, market, exchange.mark)
+    else:
+        known = prices_usd[market].item(row)
+        liquidated_at = None if math.isnan(known) else known
     if table.isolated[row, market]:
         raw = int(table.isolated_raw[row, market])
         leverage: Json = {"type": "isolated", "value": setting, "rawUsd": micro_text(raw)}
@@ -89,11 +103,20 @@ def _position(exchange: Exchange, row: int, market: int, lots: int) -> Json:
 
 
 def spot_state(exchange: Exchange, row: int | None) -> Json:
-    """Return the spot balances: the collateral of a unified account, nothing otherwise."""
+    """Return the spot balances: everything that stands behind the positions of a unified account, nothing otherwise.
+
+    The venue's ratio of a unified account is ``crossMaintenanceMarginUsed / (total - sum of isolated marginUsed)`` (venues.md 1.9).
+    It tells how near the account is to liquidation only if ``total`` has the unrealised profit in it, so ``total`` is read as the
+    whole value: ``collateral + cash + sum(size * mark) over the cross positions + isolated equities``, at the marks of the last
+    block, as the positions are. Less the isolated equities that is the value which the exchange compares with the maintenance, so
+    the account is short exactly where the ratio passes 1. All terms are whole micro-USD: nothing is rounded.
+    """
     if row is None or not exchange.table.unified[row]:
         return {"balances": []}
-    total = micro_text(int(exchange.table.collateral[row]))
-    return {"balances": [{"coin": "USDC", "token": 0, "total": total, "hold": "0.0", "entryNtl": "0.0"}]}
+    table, marks = exchange.table, exchange.mark
+    isolated = [market for market, _ in table.positions(row) if table.isolated[row, market]]
+    total = table.cross_value(row, marks) + sum(table.isolated_value(row, market, marks[market]) for market in isolated)
+    return {"balances": [{"coin": "USDC", "token": 0, "total": micro_text(total), "hold": "0.0", "entryNtl": "0.0"}]}
 
 
 def account_mode(exchange: Exchange, row: int | None) -> str:
@@ -110,6 +133,13 @@ def fills_data(exchange: Exchange, row: int, trades: Iterable[Trade]) -> list[Js
         if trade.seller.account == row:
             data.append(_fill(exchange, trade, is_buyer=False))
     return data
+
+
+def party_fills(exchange: Exchange, trades: Iterable[Trade]) -> list[tuple[str, Json]]:
+    """Return both sides of trades as (account, fill), the buyer's first."""
+    addresses = exchange.table.addresses
+    sides = ((trade, party, is_buyer) for trade in trades for party, is_buyer in ((trade.buyer, True), (trade.seller, False)))
+    return [(addresses[party.account], _fill(exchange, trade, is_buyer=is_buyer)) for trade, party, is_buyer in sides]
 
 
 def _fill(exchange: Exchange, trade: Trade, *, is_buyer: bool) -> Json:

@@ -54,6 +54,8 @@ class AccountTable:
         isolated: Whether the position is isolated.
         isolated_raw: Cash of the isolated positions (micro-USD).
         leverage: The leverage setting per market.
+        touched: Accounts whose columns were written since the :class:`~connectors.simulated.margin_board.MarginBoard` last looked;
+            whoever writes columns directly, and not through a method, adds the row here.
     """
 
     def __init__(self, markets: tuple[Market, ...], addresses: Sequence[str]) -> None:
@@ -63,14 +65,17 @@ class AccountTable:
         self.rows = {address: row for row, address in enumerate(addresses)}
         assert len(self.rows) == count, "addresses are unique"
         shape = (count, len(markets))
+        self.touched: set[int] = set()
         self.raw: Integers = np.zeros(count, np.int64)
         self.collateral: Integers = np.zeros(count, np.int64)
         self.unified: NDArray[np.bool_] = np.zeros(count, np.bool_)
-        self.lots: Integers = np.zeros(shape, np.int64)
-        self.cost: Integers = np.zeros(shape, np.int64)
-        self.isolated: NDArray[np.bool_] = np.zeros(shape, np.bool_)
-        self.isolated_raw: Integers = np.zeros(shape, np.int64)
-        self.leverage: NDArray[np.int64] = np.tile([market.max_leverage for market in markets], (count, 1)).astype(np.int64)
+        # Sweeps go over all accounts of one market, hence one market after the other in memory.
+        self.lots: Integers = np.zeros(shape, np.int64, order="F")
+        self.cost: Integers = np.zeros(shape, np.int64, order="F")
+        self.isolated: NDArray[np.bool_] = np.zeros(shape, np.bool_, order="F")
+        self.isolated_raw: Integers = np.zeros(shape, np.int64, order="F")
+        self.leverage: Integers = np.zeros(shape, np.int64, order="F")
+        self.leverage[:] = [market.max_leverage for market in markets]
 
     def __len__(self) -> int:
         return len(self.addresses)
@@ -84,17 +89,33 @@ class AccountTable:
         column = self.lots[:, market]
         return int(column[column > 0].sum())
 
-    def margins(self, marks: Sequence[int]) -> Margins:
-        """Return the margin of every account at these marks (price units)."""
-        notional = self.lots * np.asarray(marks, np.int64)
-        maintenance = np.empty(notional.shape, np.float64)
+    def margins(self, marks: Sequence[int], rows: Integers | None = None) -> Margins:
+        """Return the margin of every account, or of the given rows, at these marks (price units).
+
+        An account's figures are the same to the last bit, whichever others are asked for with it: sums go market by market.
+        """
+        chosen: slice | Integers = slice(None) if rows is None else rows
+        cross_value = self.raw[chosen] + self.collateral[chosen]
+        shape = (cross_value.size, len(self.markets))
+        cross_maintenance = np.zeros(cross_value.size, np.float64)
+        isolated_value = np.zeros(shape, np.int64, order="F")
+        isolated_maintenance = np.zeros(shape, np.float64, order="F")
         for column, market in enumerate(self.markets):
-            maintenance[:, column] = market.maintenance_array_usd(np.abs(notional[:, column]) / MICROS_PER_USD)
+            notional = self.lots[chosen, column] * marks[column]
+            maintenance = market.maintenance_array_usd(np.abs(notional) / MICROS_PER_USD)
+            isolated = self.isolated[chosen, column]
+            if isolated.any():
+                isolated_value[:, column] = np.where(isolated, self.isolated_raw[chosen, column] + notional, 0)
+                isolated_maintenance[:, column] = np.where(isolated, maintenance, 0.0)
+                notional[isolated] = 0
+                maintenance[isolated] = 0.0
+            cross_value += notional
+            cross_maintenance += maintenance
         return Margins(
-            cross_value=self.raw + self.collateral + np.where(self.isolated, 0, notional).sum(axis=1),
-            cross_maintenance_usd=np.where(self.isolated, 0.0, maintenance).sum(axis=1),
-            isolated_value=np.where(self.isolated, self.isolated_raw + notional, 0),
-            isolated_maintenance_usd=np.where(self.isolated, maintenance, 0.0),
+            cross_value=cross_value,
+            cross_maintenance_usd=cross_maintenance,
+            isolated_value=isolated_value,
+            isolated_maintenance_usd=isolated_maintenance,
         )
 
     def cross_value(self, row: int, marks: Sequence[int]) -> int:
@@ -138,6 +159,7 @@ class AccountTable:
             price: In price units.
             fee: In micro-USD, charged to the same cash that pays for the position.
         """
+        self.touched.add(row)
         before = int(self.lots[row, market])
         cost = int(self.cost[row, market])
         closing = 0
@@ -165,6 +187,7 @@ class AccountTable:
     def release_isolated(self, row: int, market: int) -> None:
         """Return the cash of a closed isolated position to the cross account."""
         assert self.lots[row, market] == 0, "only a closed position gives its margin back"
+        self.touched.add(row)
         self.raw[row] += self.isolated_raw[row, market]
         self.isolated_raw[row, market] = 0
         self.isolated[row, market] = False

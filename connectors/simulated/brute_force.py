@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from connectors.simulated.exchange import Exchange
-from connectors.simulated.liquidation_price import liquidation_price
+from connectors.simulated.liquidation_price import liquidation_prices
 
 Reference = Literal["last_trade", "best_bid"]
 """Which price fires triggers: the last print, or the best price left on the side that is eaten."""
@@ -78,10 +79,10 @@ def _market_snapshot(exchange: Exchange, market: int) -> MarketSnapshot:
     spec, table, book = exchange.markets[market], exchange.table, exchange.books[market]
     long_triggers: list[Trigger] = []
     short_triggers: list[Trigger] = []
-    for row, lots in enumerate(table.lots[:, market].tolist()):
-        price_usd = liquidation_price(table, row, market, exchange.mark) if lots else None
-        if price_usd is not None:
-            (long_triggers if lots > 0 else short_triggers).append(Trigger(price_usd, abs(lots), table.addresses[row]))
+    prices_usd = liquidation_prices(table, market, exchange.mark)
+    rows = np.flatnonzero(np.isfinite(prices_usd))
+    for row, lots, price_usd in zip(rows.tolist(), table.lots[rows, market].tolist(), prices_usd[rows].tolist(), strict=True):
+        (long_triggers if lots > 0 else short_triggers).append(Trigger(price_usd, abs(lots), table.addresses[row]))
     # Sorting is stable, so positions that fire at the same price do so in the order of their rows.
     return MarketSnapshot(
         coin=spec.coin,

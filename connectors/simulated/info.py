@@ -74,7 +74,8 @@ class InfoRequest(msgspec.Struct, frozen=True):
     type: str
     coin: str = ""
     user: str = ""
-    dex: str = ""
+    dex: str | None = ""
+    """The main dex is the only one; ``null`` means it too."""
     id: int | None = None
     nSigFigs: int | None = None  # noqa: N815 -- the venue's name
     mantissa: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from connectors.simulated.brute_force import ExchangeSnapshot, snapshot
 from connectors.simulated.channels import Cadences, Channels, Limits
 from connectors.simulated.exchange import ExchangeConfig
 from connectors.simulated.info import WEIGHT_PER_MINUTE, Info, WeightBudget
+from connectors.simulated.node_output import NodeOutput, block_line
 from connectors.simulated.population import PopulationConfig
 from connectors.simulated.scenario import CrashShape, ScenarioName
 from connectors.simulated.simulation import Simulation, SimulationConfig
@@ -58,6 +60,7 @@ class SimulatedVenueServer:
         start_ms: int | None = None,
         paused: bool = False,
         agents: bool = True,
+        node_directory: Path | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -77,6 +80,8 @@ class SimulatedVenueServer:
             start_ms: The exchange's time at the start; the wall clock's when ``None``.
             paused: Start with the clock held, for :meth:`step`.
             agents: Whether anybody trades of their own will.
+            node_directory: Where to write what a node that follows the exchange would write (every fill of every account); block
+                numbers count from the epoch, so a restart leaves a hole but nothing comes twice. ``None`` writes nothing.
             host: A loopback address.
             port: 0 picks a free one.
         """
@@ -101,6 +106,7 @@ class SimulatedVenueServer:
         self._block_interval_s = BLOCK_MS / 1_000 / speed
         self._info = Info(self.simulation.exchange, WeightBudget(weight_per_minute))
         self._channels = Channels(self.simulation, self._info, cadences, limits)
+        self._node_output = None if node_directory is None else NodeOutput(node_directory)
         self._server = VenueServer(self, host=host, port=port)
         self._sessions: dict[int, Session] = {}
         self._last_sent_s: dict[int, float] = {}
@@ -140,6 +146,8 @@ class SimulatedVenueServer:
                 if not pacer.cancelled() and (error := pacer.exception()) is not None:
                     raise error
         finally:
+            if self._node_output is not None:
+                self._node_output.close()
             await self._server.stop()
 
     async def __aenter__(self) -> Self:
@@ -163,6 +171,7 @@ class SimulatedVenueServer:
             if self._blocks_left == 0:
                 return
             self.simulation.step(self.simulation.exchange.time_ms + BLOCK_MS)
+            self._write_fills()
             for session_id, frame in self._channels.publish():
                 self._send(self._sessions[session_id], frame)
             if self._blocks_left is not None:
@@ -218,6 +227,13 @@ class SimulatedVenueServer:
     def _send(self, session: Session, frame: bytes) -> None:
         session.send(frame)
         self._last_sent_s[session.id] = asyncio.get_running_loop().time()
+
+    def _write_fills(self) -> None:
+        """Write the block before anything of it is sent, as whoever reads a node's files is ahead of the public feed."""
+        if self._node_output is not None:
+            exchange = self.simulation.exchange
+            line = block_line(exchange, exchange.time_ms // BLOCK_MS, local_ns=time.time_ns())
+            self._node_output.write(line, exchange.time_ms)
 
     def _hang_up_after_error(self, pacer: asyncio.Task[None]) -> None:
         """Let clients notice an exchange that broke down; the error itself comes out of :meth:`stop`."""

@@ -13,18 +13,19 @@ import msgspec
 from connectors.frames import Frame
 from connectors.importers import open_recording
 from connectors.recording import RecordingError
-from connectors.registry import VENUES, configured_venue
+from connectors.registry import VENUES
 from connectors.venue import Venue
-from monitor.app import engine_settings
 from monitor.commands.progress import counting
 from monitor.commands.terminal import BAD_INPUT, FAILED, OK, complain, read_config, say
 from monitor.config import Config
-from monitor.engine import NS, EngineSettings
+from monitor.engine import NS
+from monitor.engine_settings import EngineSettings
 from monitor.openmetrics import SAMPLES_MAX, OpenMetricsLog
 from monitor.projection import Projection
 from monitor.replay import Replay
 from monitor.settings import ProjectionSettings, StalenessSettings
 from monitor.summary import ReplaySummary, encode_summary
+from monitor.wiring import engine_settings, parsers
 
 
 def run_replay(
@@ -85,8 +86,7 @@ class UnknownVenueError(Exception):
 
 def _setup(config: Config | None) -> tuple[EngineSettings, dict[str, Venue]]:
     if config is not None:
-        venues: dict[str, Venue] = {venue.name: configured_venue(venue.name, venue.settings()) for venue in config.venues}
-        return engine_settings(config), venues
+        return engine_settings(config), parsers(config)
     nothing: tuple[str, ...] = ()
     settings = EngineSettings(
         symbols=dict.fromkeys(VENUES, nothing), projection=ProjectionSettings(), staleness=StalenessSettings(), watch_all=True

@@ -1,416 +1,397 @@
-"""Margin accounts and their positions in flat numpy tables.
+"""Who there is, how far each account can be believed, and what its positions come to.
 
-Every account has one *cross* row; each isolated position is a margin account of its own with a row that names the cross row as its
-owner. Legs (positions) hang on rows in a linked list kept in the arrays themselves: 44 B per leg and 43 B per row, and the index
-of addresses beside them.
+Every account has a *main* row. A pool of it with cash of its own (another dex) has a cross row too, and each isolated position is a
+margin account of its own with a row that names the cross row it belongs to as its owner. Positions hang on rows (``legs.py``).
 
-An account is *live* when its venue state is known, its collateral mode is standard, and nothing has happened since that the public
-tape cannot explain. Only live accounts enter a projection; the others are counted.
+An account is *live* when its venue state is known, its collateral mode is one that can be projected, and nothing has happened since
+that its sources cannot explain. Only live accounts enter a projection; the others are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.events import AccountMode, AccountSnapshot
-from monitor.margin import Array, TierTable, base_coefficient, second_tier_price
-from monitor.state.fills import Fill, FillMemory
-from monitor.state.poll_worth import poll_worth
+from connectors.events import AccountMode
+from monitor.margin import Array, Indices
+from monitor.state.fills import FillMemory
+from monitor.state.legs import NOBODY, LegTable
 from monitor.triggers import Legs
 
-NOBODY = 0
-"""Row 0 belongs to no account: free leg slots point to it, so that they cannot disturb anybody's sums."""
+MODE_UNASKED, MODE_STANDARD, MODE_UNIFIED, MODE_OTHER = 0, 1, 2, 3
+_MODE_CODES: dict[AccountMode, int] = {"standard": MODE_STANDARD, "unified": MODE_UNIFIED}
+"""The modes that can be projected; all others are :data:`MODE_OTHER`."""
 
-MODE_AGE_MAX_NS = 6 * 3_600 * 1_000_000_000
-"""After this long the mode is asked again: a change is rare, and the question costs ten times a poll."""
-
-MODE_UNASKED, MODE_STANDARD, MODE_OTHER = 0, 1, 2
-_FREE = -1
-_ROW_ARRAYS = (
-    "_cash_usd",
-    "_owner",
-    "_first_leg",
-    "_as_of_ns",
-    "_polled_ns",
-    "_asked_ns",
-    "_mode",
-    "_mode_ns",
-    "_sound",
-    "_pinned",
-)
-_LEG_ARRAYS = ("_leg_row", "_leg_market", "_leg_next", "_size", "_slope", "_second_tier_price", "_venue_liquidation_price")
+_CLOCKS = ("as_of_ns", "polled_ns", "asked_ns", "mode_ns")
+_GROWING = ("owner_row", "main_row", "mode", "sound", "pinned", "fed", "has_balance", *_CLOCKS)
 
 
-class PollDemand(NamedTuple):
-    """An account worth asking the venue about; ``mode_known`` says whether its collateral mode has to be asked too."""
+class MarketLegs(NamedTuple):
+    """The legs of some markets, one market after the other, copied for an evaluation; arrays of shape (N,).
 
-    venue: str
-    account: str
-    mode_known: bool
+    ``counts`` holds the number of legs of each market, free slots included. ``surplus_usd`` is that of each leg's margin account,
+    NaN for those that are not live. ``lost`` marks legs of accounts that could be projected once and cannot any more.
+    ``polled_ns`` is when the venue last reported the account.
+    """
+
+    legs: Legs
+    counts: NDArray[np.int64]
+    surplus_usd: Array
+    lost: NDArray[np.bool_]
+    polled_ns: NDArray[np.int64]
+
+
+class PoolState(NamedTuple):
+    """What one pool adds to a unified account as of its last state.
+
+    ``value_usd`` is what its positions were worth, isolated ones with their cash; ``None`` where the state did not tell its marks.
+    ``carried_usd`` is what the account has paid in fills since, ``is_explained`` whether all of those could be explained.
+    """
+
+    received_ns: int
+    exchange_ns: int
+    value_usd: float | None
+    carried_usd: float = 0.0
+    is_explained: bool = True
+
+
+class AccountCounts(NamedTuple):
+    """How many accounts of a venue are known, live, stale (live once), and have their collateral where it is not known."""
+
+    known: int
+    live: int
+    stale: int
+    unknown_mode: int
 
 
 class AccountTable:
-    """The accounts of all venues; ``market`` indices are the engine's."""
+    """The accounts of all venues.
+
+    Attributes:
+        legs: the margin rows and positions; a row here is a row there.
+        main_row: per row, the main row of its account; ``owner_row`` is the cross row it belongs to.
+        as_of_ns: per cross row, the venue's time of the last state.
+        polled_ns: per cross row, when that state arrived.
+        asked_ns: per main row, when it was last asked for.
+        mode: per main row, a ``MODE_`` code; ``mode_ns`` is when it was learned.
+        sound: per cross row, whether nothing unexplained happened since the last state.
+        pinned: per main row, whether it is polled in any case.
+        fed: per main row, whether its source numbers its messages, so that a missing one shows.
+        has_balance: per main row, whether the balance behind a unified account is known.
+        recent: fills of the last seconds.
+        refused: accounts that found the table full of accounts with positions.
+        evicted: accounts without positions that made room for others.
+    """
 
     def __init__(self, accounts_max: int) -> None:
         self.accounts_max = accounts_max
+        self.legs = LegTable()
+        self.recent = FillMemory()
         self.refused = 0
-        """Accounts that found the table full."""
-        self.unexplained = 0
-        """Fills that made an account unknown: in an isolated position, or in a market it was not known to be in."""
+        self.evicted = 0
+        self.base_of: Mapping[int, int] = {}
+        """By index of a variant, the market that it is of (a live mapping)."""
+        self.isolated: dict[int, list[int]] = {}
+        """By cross row, the rows of its isolated positions."""
+        self.pools: dict[int, dict[str, int]] = {}
+        """By main row, the cross rows of its other pools."""
+        self.categories: dict[int, int] = {}
+        """By row, the lending category of accounts that are in one."""
+        self.sequences: dict[int, int] = {}
+        """By main row, the number of the last message of accounts whose source numbers them."""
+        self.feeds: dict[int, str] = {}
+        """By main row, the feed that last told of an account."""
+        self.resync: dict[int, int] = {}
+        """By main row of accounts whose feed has to send a snapshot, the number of the last message that was good, or -1."""
+        self.balances: dict[int, tuple[int, float]] = {}
+        """By main row of unified accounts, when their balance arrived and how much it is in USD."""
+        self.pool_states: dict[int, dict[str, PoolState]] = {}
+        """By main row of unified accounts, the last state of each pool."""
         self._rows: dict[str, dict[str, int]] = {}
         self._row_arrays: dict[str, NDArray[np.int64]] = {}
-        self._names: list[str] = [""]
-        self._venue_of: list[str] = [""]
-        self._recent = FillMemory()
-        self._isolated: dict[int, list[int]] = {}
-        self._copied: Legs | None = None
-        self._free_legs: list[int] = []
-        self._free_rows: list[int] = []
-        rows, legs = 1_024, 4_096
-        self._row_count = 1
-        self._leg_count = 0
-        # Per row.
-        self._cash_usd = np.full(rows, np.nan)
-        self._owner = np.zeros(rows, dtype=np.int32)
-        self._first_leg = np.full(rows, _FREE, dtype=np.int32)
-        # Per row, meaningful for cross rows.
-        self._as_of_ns = np.zeros(rows, dtype=np.int64)
-        self._polled_ns = np.zeros(rows, dtype=np.int64)
-        self._asked_ns = np.zeros(rows, dtype=np.int64)
-        self._mode = np.zeros(rows, dtype=np.int8)
-        self._mode_ns = np.zeros(rows, dtype=np.int64)
-        self._sound = np.zeros(rows, dtype=np.bool_)
-        self._pinned = np.zeros(rows, dtype=np.bool_)
-        # Per leg.
-        self._leg_row = np.zeros(legs, dtype=np.int32)
-        self._leg_market = np.zeros(legs, dtype=np.int32)
-        self._leg_next = np.full(legs, _FREE, dtype=np.int32)
-        self._size = np.zeros(legs)
-        self._slope = np.zeros(legs)
-        self._second_tier_price = np.full(legs, np.inf)
-        self._venue_liquidation_price = np.full(legs, np.nan)
+        # An array, because the garbage collector would walk through a list of all names.
+        self._names: NDArray[np.object_] = np.full(1_024, "", dtype=np.object_)
+        self._venues: list[str] = [""]
+        self._venue_code: NDArray[np.uint8] = np.zeros(1_024, dtype=np.uint8)
+        rows = 1_024
+        self.owner_row = np.zeros(rows, dtype=np.int32)
+        self.main_row = np.zeros(rows, dtype=np.int32)
+        self.as_of_ns, self.polled_ns, self.asked_ns, self.mode_ns = (np.zeros(rows, dtype=np.int64) for _ in _CLOCKS)
+        self.mode = np.zeros(rows, dtype=np.int8)
+        self.sound = np.zeros(rows, dtype=np.bool_)
+        self.pinned = np.zeros(rows, dtype=np.bool_)
+        self.fed = np.zeros(rows, dtype=np.bool_)
+        self.has_balance = np.zeros(rows, dtype=np.bool_)
+        self._refusals_left = 0
+        self._hole_ns: dict[str, int] = {}
+        self.untold: set[str] = set()
+        """Venues whose tape does not run: what happens to an account after it was reported is not told."""
 
-    # ------------------------------------------------------------------------------------------------ accounts
+    # ------------------------------------------------------------------------------------------------------ rows
 
     def row_of(self, venue: str, account: str, *, create: bool) -> int | None:
-        """Return the cross row of an account; ``None`` if it is unknown (or the table is full, which is counted)."""
+        """Return the main row of an account; ``None`` if it is unknown (or the table is full, which is counted)."""
         rows = self._rows.setdefault(venue, {})
         row = rows.get(account)
         if row is None and create:
-            if self.account_count >= self.accounts_max:
+            if self.account_count >= self.accounts_max and not self._evict():
                 self.refused += 1
                 return None
-            row = self._new_row()
-            self._owner[row] = row
+            row = self._take_row()
+            self.owner_row[row] = self.main_row[row] = row
             rows[account] = row
+            self._row_arrays.pop(venue, None)
             self._names[row] = account
-            self._venue_of[row] = venue
+            if venue not in self._venues:
+                self._venues.append(venue)
+            self._venue_code[row] = self._code_of(venue)
         return row
+
+    def cross_row(self, main: int, pool: str, *, create: bool) -> int | None:
+        """Return the row that holds the cross positions of a pool; with unified collateral all pools share the main row."""
+        if not pool or self.mode[main] == MODE_UNIFIED:
+            return main
+        row = self.pools.get(main, {}).get(pool)
+        if row is None and create:
+            row = self._take_row()
+            self.owner_row[row], self.main_row[row] = row, main
+            self.pools.setdefault(main, {})[pool] = row
+        return row
+
+    def add_isolated(self, cross: int) -> int:
+        """Return a new row for an isolated position that belongs to a cross row."""
+        row = self._take_row()
+        self.owner_row[row], self.main_row[row] = cross, self.main_row[cross]
+        self.isolated.setdefault(cross, []).append(row)
+        return row
+
+    def drop_isolated(self, cross: int, row: int) -> None:
+        """Take back the row of an isolated position together with its leg."""
+        self.isolated[cross].remove(row)
+        if not self.isolated[cross]:
+            del self.isolated[cross]
+        self._give_back(row)
+
+    def rows_of_account(self, main: int) -> list[int]:
+        """Return all margin rows of an account: main, other pools, isolated positions."""
+        cross = [main, *self.pools.get(main, {}).values()]
+        return [*cross, *(row for holder in cross for row in self.isolated.get(holder, ()))]
+
+    def clear(self, main: int) -> None:
+        """Forget all positions of an account and all its rows but the main one; it is unknown until its next state."""
+        for row in self.rows_of_account(main)[1:]:
+            self.isolated.pop(row, None)
+            self._give_back(row)
+        for by_row in (self.isolated, self.pools, self.categories, self.balances, self.pool_states):
+            by_row.pop(main, None)
+        self.has_balance[main] = False
+        self.legs.clear(main)
+        self.legs.cash_usd[main] = np.nan
+        self.legs.settle(main)
+        self.sound[main] = False
+
+    def _take_row(self) -> int:
+        row = self.legs.new_row()
+        if row >= self.owner_row.size:
+            room = row // 5
+            for name in (*_GROWING, "_venue_code"):
+                array = getattr(self, name)
+                setattr(self, name, np.concatenate((array, np.zeros(room, dtype=array.dtype))))
+            self._names = np.concatenate((self._names, np.full(room, "", dtype=np.object_)))
+        return row
+
+    def _give_back(self, row: int) -> None:
+        self.legs.clear(row)
+        self.legs.free_row(row)
+        self.categories.pop(row, None)
+        self._names[row] = ""
+        for name in _GROWING:
+            getattr(self, name)[row] = 0
+
+    def _evict(self) -> bool:
+        """Make room by dropping accounts that hold nothing; tell whether there were any.
+
+        Those go first that the venue said so of, longest ago first, then those that nobody has asked for yet. One in a hundred goes
+        at a time, and after a search that found fewer as many are refused without one, so that the search is worth its cost.
+        """
+        if self._refusals_left:
+            self._refusals_left -= 1
+            return False
+        share = max(1, self.accounts_max // 100)
+        kept = self.pinned[: self.legs.row_count] | self.fed[: self.legs.row_count]
+        kept[self.main_row[self.legs.rows_with_legs()]] = True
+        mine = np.concatenate([self.rows_of(venue) for venue in self._rows])
+        empty = mine[~kept[mine]]
+        polled_ns = self.polled_ns[empty]
+        chosen = empty[np.lexsort((polled_ns, polled_ns == 0))[:share]]
+        for row in chosen.tolist():
+            venue, name = self.name(row)
+            del self._rows[venue][name]
+            self._row_arrays.pop(venue, None)
+            self.clear(row)
+            self.recent.forget(row)
+            for by_row in (self.sequences, self.feeds, self.resync):
+                by_row.pop(row, None)
+            self._give_back(row)
+        self.evicted += chosen.size
+        if chosen.size < share:
+            self._refusals_left = share
+        return bool(chosen.size)
+
+    def rows_of(self, venue: str) -> NDArray[np.int64]:
+        """Return the main rows of a venue; made anew only after accounts came or went."""
+        cached = self._row_arrays.get(venue)
+        if cached is None:
+            rows = self._rows.get(venue, {})
+            cached = self._row_arrays[venue] = np.fromiter(rows.values(), np.int64, len(rows))
+        return cached
+
+    @property
+    def account_count(self) -> int:
+        """Number of accounts in the table."""
+        return sum(map(len, self._rows.values()))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays; names and their index come on top."""
+        arrays: list[NDArray[np.generic]] = [getattr(self, name) for name in (*_GROWING, "_venue_code")]
+        return self.legs.nbytes + sum(array.nbytes for array in arrays)
+
+    def name(self, row: int) -> tuple[str, str]:
+        """Return (venue, account) of the account that ``row`` belongs to."""
+        main = int(self.main_row[row])
+        return self._venues[self._venue_code[main]], self._names[main]
+
+    def owner(self, row: int) -> int:
+        """Return the cross row that a row belongs to: itself unless it is isolated."""
+        return int(self.owner_row[row])
+
+    def pool_of(self, row: int) -> str:
+        """Return the pool of a row."""
+        cross = self.owner(row)
+        return next((pool for pool, held in self.pools.get(int(self.main_row[row]), {}).items() if held == cross), "")
+
+    # -------------------------------------------------------------------------------------------------- standing
 
     def pin(self, venue: str, account: str) -> None:
         """Have an account polled whether or not it ever shows up on the tape."""
         row = self.row_of(venue, account, create=True)
         if row is not None:
-            self._pinned[row] = True
-
-    def _rows_of(self, venue: str) -> NDArray[np.int64]:
-        """Return the cross rows of a venue; made anew only after an account was added."""
-        rows = self._rows.get(venue, {})
-        cached = self._row_arrays.get(venue)
-        if cached is None or cached.size != len(rows):
-            cached = self._row_arrays[venue] = np.fromiter(rows.values(), np.int64)
-        return cached
-
-    @property
-    def account_count(self) -> int:
-        """Number of accounts ever seen."""
-        return sum(map(len, self._rows.values()))
-
-    @property
-    def leg_count(self) -> int:
-        """Number of leg slots in use or free in between."""
-        return self._leg_count
-
-    def name(self, row: int) -> tuple[str, str]:
-        """Return (venue, account) of the account that ``row`` belongs to."""
-        owner = int(self._owner[row])
-        return self._venue_of[owner], self._names[owner]
+            self.pinned[row] = True
 
     def set_mode(self, venue: str, account: str, mode: AccountMode, received_ns: int) -> None:
         """Remember where an account keeps its collateral, which it can change: it is asked again now and then."""
         row = self.row_of(venue, account, create=True)
-        if row is not None:
-            self._mode[row] = MODE_STANDARD if mode == "standard" else MODE_OTHER
-            self._mode_ns[row] = received_ns
+        if row is not None and not self.fed[row]:
+            self.change_mode(row, mode, received_ns)
 
-    def invalidate(self, venue: str) -> int:
-        """Distrust all accounts of a venue, as fills may have been missed, until each is polled; return how many were sound."""
-        rows = self._rows_of(venue)
-        hit = int(self._sound[rows].sum())
-        self._sound[rows] = False
-        return hit
+    def change_mode(self, main: int, mode: AccountMode, received_ns: int) -> None:
+        """Take over a mode; what an account was worth by another one says nothing any more."""
+        before, code = int(self.mode[main]), _MODE_CODES.get(mode, MODE_OTHER)
+        self.mode[main], self.mode_ns[main] = code, received_ns
+        if code == before:
+            return
+        if before == MODE_UNIFIED:
+            # The positions of all pools share its row, where they cannot stay.
+            self.clear(main)
+        elif code == MODE_UNIFIED:
+            self._share_row(main)
+        elif before == MODE_OTHER:
+            # Its cash was the meaningless one of an account whose collateral is elsewhere.
+            self.distrust(main)
 
-    def apply_snapshot(self, event: AccountSnapshot, markets: Sequence[int], tiers: TierTable) -> None:
-        """Replace everything known of one account, then replay the fills that are newer than the snapshot.
+    def distrust(self, main: int) -> int:
+        """Distrust an account in all its pools; return in how many it was sound."""
+        rows = [row for row in (main, *self.pools.get(main, {}).values()) if self.sound[row]]
+        self.sound[rows] = False
+        return len(rows)
 
-        Args:
-            event: the account as the venue reports it.
-            markets: the market index of each of its positions.
-            tiers: maintenance tiers of all markets.
+    def _share_row(self, main: int) -> None:
+        """Prepare the main row for the positions of all pools; its own stay, and are worth nothing known until the balance is."""
+        for row in self.pools.pop(main, {}).values():
+            for isolated in list(self.isolated.get(row, ())):
+                self.drop_isolated(row, isolated)
+            self._give_back(row)
+        self.legs.cash_usd[main] = np.nan
+        self.legs.settle(main)
+        self.sound[main] = False
+
+    def invalidate(self, venue: str, received_ns: int = 0) -> int:
+        """Distrust all accounts of a venue, as fills may have been missed, until each is polled; return how many were sound.
+
+        Answers that are on their way at ``received_ns`` do not count: the fills between them and now may be among the missed.
         """
-        row = self.row_of(event.venue, event.account, create=True)
-        if row is None or event.exchange_ns < self._as_of_ns[row]:
-            return
-        self._drop_legs(row)
-        self._cash_usd[row] = event.cross_cash_usd
-        self._as_of_ns[row] = event.exchange_ns
-        self._polled_ns[row] = event.received_ns
-        # What was forgotten and is newer than the answer may or may not be in it.
-        self._sound[row] = event.exchange_ns >= self._recent.forgotten_until_ns(row)
-        for position, market in zip(event.positions, markets, strict=True):
-            holder = row
-            if position.isolated_cash_usd is not None:
-                holder = self._new_row()
-                self._owner[holder] = row
-                self._isolated.setdefault(row, []).append(holder)
-                self._cash_usd[holder] = position.isolated_cash_usd
-            leg = self._new_leg(holder, market, position.size, tiers)
-            self._venue_liquidation_price[leg] = np.nan if position.liquidation_price is None else position.liquidation_price
-        for fill in self._recent.of(row):
-            self._carry(row, fill, tiers)
+        self._hole_ns[venue] = received_ns
+        rows = np.flatnonzero(self.sound[: self.legs.row_count])
+        # Accounts whose source numbers its messages do not depend on the tape.
+        rows = rows[self.is_of_venue(rows, venue) & ~self.fed[self.main_row[rows]]]
+        self.sound[rows] = False
+        # The states of pools that a unified account waits with for the others are from before the hole.
+        for main in [main for main in self.pool_states if self._venue_code[main] == self._code_of(venue)]:
+            del self.pool_states[main]
+        return int(rows.size)
 
-    def apply_fill(self, venue: str, account: str, fill: Fill, received_ns: int, tiers: TierTable) -> None:
-        """Carry a position forward by one side of a public trade; an account that was never seen is discovered."""
-        row = self.row_of(venue, account, create=True)
-        if row is None:
-            return
-        self._recent.add(row, fill, received_ns)
-        self._carry(row, fill, tiers)
+    def was_asked_since_hole(self, main: int) -> bool:
+        """Tell whether an account's answers are from after the last hole in the tape; those that nobody asked for count as such."""
+        asked_ns, venue = self.asked_ns.item(main), self.name(main)[0]
+        return venue not in self.untold and (not asked_ns or asked_ns >= self._hole_ns.get(venue, 0))
 
-    def _carry(self, row: int, fill: Fill, tiers: TierTable) -> None:
-        if not self._sound[row] or fill.exchange_ns <= self._as_of_ns[row]:
-            return
-        leg = self._find_leg(row, fill.market)
-        if leg is None or self._leg_row[leg] != row:
-            # Whether a new position is cross or isolated, and how much margin moves with an isolated one, the tape does not say.
-            self._sound[row] = False
-            self.unexplained += 1
-            return
-        self._cash_usd[row] -= fill.size * fill.price
-        before = float(self._size[leg])
-        after = before + fill.size
-        # What is left of a closed position is rounding of the sum, many orders below any lot.
-        if abs(after) <= 1e-9 * max(abs(before), abs(fill.size)):
-            self._unlink(row, leg)
-        else:
-            self._size[leg] = after
-            self._prepare(np.array([leg]), tiers)
-        self._venue_liquidation_price[leg] = np.nan
+    def is_live(self, rows: NDArray[np.int64] | Indices, now_ns: int, age_max_ns: int) -> NDArray[np.bool_]:
+        """Tell which margin rows can be projected at ``now_ns``, as far as their accounts are concerned.
 
-    # ---------------------------------------------------------------------------------------------------- slots
-
-    def _new_row(self) -> int:
-        if self._free_rows:
-            return self._free_rows.pop()
-        row = self._row_count
-        if row == self._cash_usd.size:
-            for name in _ROW_ARRAYS:
-                setattr(self, name, _grown(getattr(self, name)))
-            self._first_leg[row:] = _FREE
-            self._cash_usd[row:] = np.nan
-        self._row_count += 1
-        self._names.append("")
-        self._venue_of.append("")
-        return row
-
-    def _new_leg(self, row: int, market: int, size: float, tiers: TierTable) -> int:
-        if self._free_legs:
-            leg = self._free_legs.pop()
-        else:
-            leg = self._leg_count
-            if leg == self._size.size:
-                for name in _LEG_ARRAYS:
-                    setattr(self, name, _grown(getattr(self, name)))
-            self._leg_count += 1
-        self._leg_row[leg] = row
-        self._leg_market[leg] = market
-        self._size[leg] = size
-        self._leg_next[leg] = self._first_leg[row]
-        self._first_leg[row] = leg
-        self._venue_liquidation_price[leg] = np.nan
-        self._prepare(np.array([leg]), tiers)
-        return leg
-
-    def _find_leg(self, row: int, market: int) -> int | None:
-        """Return the leg of an account in a market: cross if it has one, else isolated."""
-        leg = int(self._first_leg[row])
-        while leg != _FREE:
-            if self._leg_market[leg] == market:
-                return leg
-            leg = int(self._leg_next[leg])
-        for holder in self._isolated.get(row, ()):
-            leg = int(self._first_leg[holder])
-            if leg != _FREE and self._leg_market[leg] == market:
-                return leg
-        return None
-
-    def _unlink(self, row: int, leg: int) -> None:
-        following = int(self._leg_next[leg])
-        previous = int(self._first_leg[row])
-        if previous == leg:
-            self._first_leg[row] = following
-        else:
-            while int(self._leg_next[previous]) != leg:
-                previous = int(self._leg_next[previous])
-            self._leg_next[previous] = following
-        self._release(leg)
-
-    def _release(self, leg: int) -> None:
-        self._copied = None
-        self._leg_row[leg] = NOBODY
-        self._size[leg] = self._slope[leg] = 0.0
-        self._second_tier_price[leg] = np.inf
-        self._venue_liquidation_price[leg] = np.nan
-        self._leg_next[leg] = _FREE
-        self._free_legs.append(leg)
-
-    def _drop_legs(self, row: int) -> None:
-        for holder in [row, *self._isolated.pop(row, ())]:
-            leg = int(self._first_leg[holder])
-            while leg != _FREE:
-                following = int(self._leg_next[leg])
-                self._release(leg)
-                leg = following
-            self._first_leg[holder] = _FREE
-            if holder != row:
-                self._owner[holder] = NOBODY
-                self._cash_usd[holder] = np.nan
-                self._free_rows.append(holder)
-
-    def _prepare(self, legs: NDArray[np.int64], tiers: TierTable) -> None:
-        """Cache what the sweep needs of these legs, which have changed."""
-        self._copied = None
-        size, market = self._size[legs], self._leg_market[legs]
-        self._slope[legs] = base_coefficient(size, tiers.rate[market, 0])
-        self._second_tier_price[legs] = second_tier_price(size, market, tiers)
-
-    def refresh_tiers(self, tiers: TierTable) -> None:
-        """Recompute the cached coefficients of all legs after margin tables changed."""
-        used = np.flatnonzero(self._leg_row[: self._leg_count] != NOBODY)
-        if used.size:
-            self._prepare(used, tiers)
-
-    # --------------------------------------------------------------------------------------------------- reading
-
-    def legs(self, *, copy: bool) -> Legs:
-        """Return the legs for a sweep: views, or a copy for a sweep that runs beside further changes; it serves until the next."""
-        if copy and self._copied is not None:
-            return self._copied
-        count = self._leg_count
-        arrays = (self._leg_row, self._leg_market, self._size, self._slope, self._second_tier_price)
-        if not copy:
-            return Legs(*(array[:count] for array in arrays))  # type: ignore[arg-type]
-        self._copied = Legs(*(array[:count].copy() for array in arrays))  # type: ignore[arg-type]
-        return self._copied
-
-    def projectable_cash(self, now_ns: int, age_max_ns: int) -> Array:
-        """Return the cash per row, NaN for every account that is not live at ``now_ns``."""
-        live = self._live(now_ns, age_max_ns)
-        return np.where(live[self._owner[: self._row_count]], self._cash_usd[: self._row_count], np.nan)
-
-    def _live(self, now_ns: int, age_max_ns: int) -> NDArray[np.bool_]:
-        count = self._row_count
-        live: NDArray[np.bool_] = self._sound[:count] & (self._mode[:count] == MODE_STANDARD)
-        live &= self._polled_ns[:count] >= now_ns - age_max_ns
-        live[NOBODY] = False
-        return live
-
-    def lost(self, now_ns: int, age_max_ns: int) -> NDArray[np.bool_]:
-        """Mark the rows of accounts that could be projected once and cannot any more, until they are polled again."""
-        count = self._row_count
-        lost = (self._polled_ns[:count] > 0) & (self._mode[:count] == MODE_STANDARD) & ~self._live(now_ns, age_max_ns)
-        lost[NOBODY] = False
-        marked: NDArray[np.bool_] = lost[self._owner[:count]]
-        return marked
-
-    def ages_ns(self, now_ns: int) -> NDArray[np.int64]:
-        """Return the age of the last poll of each row's account."""
-        count = self._row_count
-        return now_ns - self._polled_ns[self._owner[:count]]
-
-    def venue_liquidation_prices(self) -> Array:
-        """Return the venue's own liquidation price per leg, NaN where it published none or the position changed since."""
-        return self._venue_liquidation_price[: self._leg_count]
-
-    def counts(self, venue: str, now_ns: int, age_max_ns: int) -> tuple[int, int, int, int]:
-        """Return how many accounts of a venue are known, live, stale (live once), and of a mode that cannot be projected."""
-        rows = self._rows_of(venue)
-        live = self._live(now_ns, age_max_ns)[rows]
-        lost = self.lost(now_ns, age_max_ns)[rows]
-        return rows.size, int(live.sum()), int(lost.sum()), int((self._mode[rows] == MODE_OTHER).sum())
-
-    # ------------------------------------------------------------------------------------------------- scheduling
-
-    def poll_order(self, venue: str, now_ns: int, limit: int, shock: Array | None, *, pause_ns: int) -> list[PollDemand]:
-        """List the accounts whose refresh is worth most, best first.
-
-        The worth of a poll rises with the time since the last one and falls with the distance to liquidation; accounts that are
-        not sound come before sound ones of the same age. Accounts asked for within ``pause_ns`` are left alone.
-
-        Args:
-            venue: whose accounts.
-            now_ns: the time.
-            limit: how many at most.
-            shock: relative distance to liquidation per leg from the last sweep, if it is of this table's present legs.
-            pause_ns: how long an unanswered question is waited for.
+        A state grows old because fills or transfers may have been missed. Of a fed account none was, as long as it is sound.
         """
-        rows = self._rows_of(venue)
-        used = np.flatnonzero(self._size[: self._leg_count])
-        holds = np.zeros(self._row_count, dtype=np.bool_)
-        holds[self._owner[self._leg_row[used]]] = True
-        unasked = (self._mode[rows] == MODE_UNASKED) | (self._mode_ns[rows] < now_ns - MODE_AGE_MAX_NS)
-        asks_mode = unasked & (self._polled_ns[rows] > 0) & holds[rows]
-        # What is waited for is left alone, and so is what was answered a moment ago and left no question.
-        answered = self._asked_ns[rows] <= self._polled_ns[rows]
-        open_question = ~self._sound[rows] | asks_mode
-        due = (answered & open_question) | (self._asked_ns[rows] <= now_ns - pause_ns)
-        rows, asks_mode = rows[due], asks_mode[due]
-        if not rows.size or limit <= 0:
-            return []
-        distance = np.full(self._row_count, 1.0)
-        if shock is not None:
-            count = min(shock.size, self._leg_count)
-            reach = np.nan_to_num(np.abs(shock[:count]), nan=1.0, posinf=1.0)
-            np.minimum.at(distance, self._owner[self._leg_row[:count]], reach)
-        # A question counts like its answer, or accounts whose answers cannot be used would take all polls.
-        age_s = (now_ns - np.maximum(self._polled_ns[rows], self._asked_ns[rows])) / 1e9
-        worth = poll_worth(
-            age_s=age_s,
-            distance_ratio=distance[rows],
-            is_sound=self._sound[rows],
-            asks_mode=asks_mode,
-            matters=holds[rows] | self._pinned[rows],
-            is_other_mode=self._mode[rows] == MODE_OTHER,
-        )
-        best = np.argsort(-worth, kind="stable")[:limit]
-        # The mode costs ten times the state, so it is asked only of accounts that turned out to hold something.
-        return [
-            PollDemand(venue, self._names[row], mode_known=not ask)
-            for row, ask in zip(rows[best].tolist(), asks_mode[best].tolist(), strict=True)
-        ]
+        return self._standing(rows, now_ns, age_max_ns)[0]
 
-    def note_asked(self, demand: PollDemand, now_ns: int) -> None:
-        """Remember when an account was asked for."""
-        row = self.row_of(demand.venue, demand.account, create=False)
-        if row is not None:
-            self._asked_ns[row] = now_ns
+    def was_live(self, rows: NDArray[np.int64] | Indices) -> NDArray[np.bool_]:
+        """Tell which margin rows could be projected once: their account was polled and has a mode that can be projected."""
+        return self._standing(rows, 0, 0)[1]
 
+    def _standing(
+        self, rows: NDArray[np.int64] | Indices, now_ns: int, age_max_ns: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+        """Return which rows are live, which were once, and when their accounts were polled; every array is looked up once."""
+        owner, main = self.owner_row[rows], self.main_row[rows]
+        mode, polled_ns = self.mode[main], self.polled_ns[owner]
+        is_standard, is_unified = mode == MODE_STANDARD, mode == MODE_UNIFIED
+        live: NDArray[np.bool_] = self.sound[owner] & (is_standard | is_unified) & (rows != NOBODY)
+        live &= (polled_ns >= now_ns - age_max_ns) | self.fed[main]
+        # Without its balance an account with shared collateral never was.
+        was_live: NDArray[np.bool_] = (is_standard | (is_unified & self.has_balance[main])) & (polled_ns > 0) & (rows != NOBODY)
+        return live, was_live, polled_ns
 
-def _grown(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return a copy of twice the length; the new half is zero."""
-    return np.concatenate((array, np.zeros_like(array)))
+    def counts(self, venue: str, now_ns: int, age_max_ns: int) -> AccountCounts:
+        """Count the accounts of a venue by their standing."""
+        rows = self.rows_of(venue)
+        live, was_live, _ = self._standing(rows, now_ns, age_max_ns)
+        mode = self.mode[rows]
+        unknown_mode = (mode == MODE_OTHER) | ((mode == MODE_UNIFIED) & ~was_live & ~live)
+        return AccountCounts(rows.size, int(live.sum()), int((was_live & ~live).sum()), int(unknown_mode.sum()))
+
+    def poll_coverage(self, venue: str, now_ns: int, ages_ns: Sequence[int]) -> list[float]:
+        """Return, for each age, the share of the notional ever reported that was reported within it; 0 where there is none."""
+        held = self.legs.rows_with_legs()
+        held = held[self.is_of_venue(held, venue)]
+        held = held[self.polled_ns[self.owner_row[held]] > 0]
+        notional = self.legs.gross_usd[held]
+        total = float(notional.sum())
+        polled_ns = self.polled_ns[self.owner_row[held]]
+        return [float(notional[polled_ns >= now_ns - age_ns].sum()) / total if total else 0.0 for age_ns in ages_ns]
+
+    def is_of_venue(self, rows: NDArray[np.int64], venue: str) -> NDArray[np.bool_]:
+        """Tell which rows belong to accounts of a venue."""
+        of_venue: NDArray[np.bool_] = self._venue_code[self.main_row[rows]] == self._code_of(venue)
+        return of_venue
+
+    def _code_of(self, venue: str) -> int:
+        return self._venues.index(venue) if venue in self._venues else len(self._venues)
+
+    def market_legs(self, markets: Sequence[Sequence[int]], now_ns: int, age_max_ns: int) -> MarketLegs:
+        """Copy the legs of some markets, each with its variants, with what is known of their accounts."""
+        legs, counts = self.legs.copy_legs(markets)
+        live, was_live, polled_ns = self._standing(legs.account, now_ns, age_max_ns)
+        surplus = np.where(live, self.legs.surplus_usd[legs.account], np.nan)
+        return MarketLegs(legs, counts, surplus, was_live & np.isnan(surplus), polled_ns)

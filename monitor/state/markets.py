@@ -272,7 +272,9 @@ class Market:
             self._fills_seen.discard(self._fills_order.popleft())
         self._fills_seen.add(key)
         self._fills_order.append(key)
-        self.completeness = event.completeness
+        if self.completeness != "complete":
+            # Where every fill is seen, those of a few accounts that are seen twice make it no less.
+            self.completeness = event.completeness
         self.liquidated_usd[event.side] += event.price * event.size
         self.changed = True
         return True

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import cascade, frames, latency, sweep
+from tests.bench import accounts, cascade, frames, latency, sweep
 from tests.bench.report import Report, Row, describe_environment, render
 from tests.bench.starvation import Noise
 
 SECTIONS: dict[str, Callable[..., list[Row]]] = {
     "frames": frames.measure,
     "sweep": sweep.measure,
+    "accounts": accounts.measure,
     "cascade": cascade.measure,
     "latency": latency.measure,
 }

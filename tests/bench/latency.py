@@ -29,7 +29,7 @@ from monitor.evaluate import evaluate
 from monitor.logs import configure_logs
 from monitor.projection import Projection
 from monitor.settings import ProjectionSettings, VenueConfig
-from monitor.triggers import Workspace, sweep
+from monitor.triggers import sweep
 from monitor.web.settings import HttpSettings
 from tests.bench.observing import TICK_S, Observed, Usage, tick
 from tests.bench.population import MARKETS, POSITIONS_PER_ACCOUNT, Population, account_events, as_legs, draw_population
@@ -178,15 +178,14 @@ def _project_alone(daemon: Daemon, seconds: list[list[Message]], rounds: int) ->
     """Time the steps of an evaluation of all markets one after the other, with nothing beside them."""
     steps = ("freeze", "evaluate", "adopt", "publish")
     times: dict[str, list[float]] = {name: [] for name in steps}
-    workspace = Workspace(daemon.engine.accounts.leg_count)
     for number in range(rounds + 1):
         # Every market gets a mark that differs from its last one.
         marks = [message for message in seconds[number % len(seconds)] if message.market >= 0]
         _apply(daemon, marks, daemon.now_ns())
         stamps = [time.perf_counter()]
-        inputs = daemon.engine.freeze(daemon.now_ns(), copy=True)
+        inputs = daemon.engine.freeze(daemon.now_ns())
         stamps.append(time.perf_counter())
-        evaluation = evaluate(inputs, workspace)
+        evaluation = evaluate(inputs)
         stamps.append(time.perf_counter())
         projection = daemon.engine.adopt(evaluation)
         stamps.append(time.perf_counter())
@@ -301,7 +300,7 @@ def _rows(section: str, scale: Scale, observed: Observed, usage: Usage, floor_s:
             what="clusters per market",
             median=_clusters(daemon),
             unit="",
-            note=f"{daemon.engine.accounts.leg_count:,} positions, {daemon.engine.accounts.account_count:,} accounts",
+            note=f"{daemon.engine.accounts.legs.leg_count:,} positions, {daemon.engine.accounts.account_count:,} accounts",
         ),
     ]
 

@@ -13,7 +13,9 @@ import pytest
 from connectors.frames import Frame
 from connectors.hyperliquid import Hyperliquid
 from monitor.triggers import sweep
+from tests.bench import accounts
 from tests.bench.__main__ import SECTIONS, main, run
+from tests.bench.filling import fill_legs
 from tests.bench.frames import NoRecordingsError
 from tests.bench.frames import measure as measure_frames
 from tests.bench.population import as_legs, draw_population
@@ -41,6 +43,57 @@ def test_a_section_compares_everything_with_its_floor(section: str) -> None:
             assert 0.0 < row.least <= row.median
             assert row.ratio is not None
             assert row.ratio > 0.0
+
+
+def test_the_account_table_is_weighed_and_everything_between_sweeps_is_compared_with_one() -> None:
+    memory, between = by_section(SECTIONS["accounts"](quick=True)).values()
+    arrays, rows, everything = (row.median for row in memory.values())
+    assert 0.0 < arrays < rows < everything
+    assert {row.target for row in memory.values()} == {100.0}
+    assert next(iter(between)) == "full sweep"
+    assert between["tick of the largest market"].target_ratio == 0.1
+    assert all(row.ratio is not None and row.ratio > 0.0 for row in between.values())
+    # The fills were carried, not refused, and the sums they changed are right.
+    *_, trades = between.values()
+    assert "0 unexplained, 0 contradicted; drift of the sums " in trades.note
+    assert float(trades.note.rsplit(" ", 1)[1]) < 1e-9
+
+
+def test_a_burst_changes_the_positions_that_it_is_drawn_for() -> None:
+    population = draw_population(3_000)
+    engine = accounts._engine(population)
+    accounts._fill(engine, population)
+    legs = engine.accounts.legs
+    bursts = accounts.Bursts(engine, population)
+    sizes = [legs.column(market).size.copy() for market in range(population.price.size)]
+    bursts.fills()()
+    bursts.trades()()
+    changed = sum(np.count_nonzero(size != legs.column(market).size[: size.size]) for market, size in enumerate(sizes))
+    assert changed > 1_000
+    assert legs.leg_count == 3_000
+    counts = engine.accounts.counts(accounts.VENUE, accounts.START_NS, 1)
+    assert counts.live == counts.known == population.cash_usd.size
+
+
+def test_a_table_filled_at_once_is_the_one_that_events_make() -> None:
+    population = draw_population(3_000)
+    engine = accounts._engine(population)
+    accounts._fill(engine, population)
+    by_event, at_once = engine.accounts.legs, fill_legs(population)
+    rows = population.cash_usd.size + 1
+    assert at_once.row_count == by_event.row_count == rows
+    for row in range(rows):
+        assert list(at_once.legs_of(row)) == list(by_event.legs_of(row))
+    for name in ("cash_usd", "surplus_usd", "gross_usd", "distance_ratio"):
+        np.testing.assert_allclose(getattr(at_once, name)[:rows], getattr(by_event, name)[:rows], rtol=1e-9)
+    for market in range(population.price.size):
+        mine, theirs = at_once.column(market), by_event.column(market)
+        assert mine.count == theirs.count
+        for name in ("row", "size", "slope", "second", "following", "entry_price", "venue_price", "is_holding"):
+            np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name)[: theirs.count])
+    # Both go on from there.
+    at_once.set_price(0, float(population.price[0]) * 1.01)
+    assert at_once.sweep().largest_ratio < 1e-9
 
 
 @pytest.mark.usefixtures("shared_data")
@@ -71,7 +124,7 @@ def test_a_daemon_under_load_answers_marks_and_says_where_its_time_goes() -> Non
     assert answered["clusters per market"].median > 0
     assert "0 refused, 0 gaps" in answered["messages"].note
     assert list(alone) == ["freeze", "evaluate", "adopt", "publish", "all four"]
-    assert {"loop: freeze", "thread: evaluate", "loop: publish", "  sweep"} <= set(stages)
+    assert {"loop: freeze", "thread: evaluate", "loop: publish", "  all prices", "  triggers"} <= set(stages)
     assert logging.getLogger().handlers == handlers
 
 

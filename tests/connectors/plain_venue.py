@@ -9,7 +9,7 @@ import re
 
 from connectors.events import AnyEvent, Gap
 from connectors.frames import Frame, RestRequest
-from connectors.venue import ConnectionPlan, FeedError, PeriodicRequest, VenueSettings
+from connectors.venue import AccountQuestion, ConnectionPlan, FeedError, PeriodicRequest, VenueSettings
 
 CHANNEL = re.compile(rb'\{"channel":"([^"]*)"')
 
@@ -33,7 +33,7 @@ class PlainVenue:
     def book_snapshot(self, symbol: str) -> RestRequest | None:
         return None
 
-    def account_requests(self, account: str, *, mode_known: bool) -> list[RestRequest]:
+    def account_requests(self, question: AccountQuestion) -> list[RestRequest]:
         return []
 
     def channel_key(self, payload: bytes) -> str | None:

@@ -17,7 +17,7 @@ from connectors.binance_brackets import Brackets, SymbolBrackets
 from connectors.decoding import MAX_PAYLOAD_BYTES
 from connectors.events import BookDelta, Gap, Instruments, MarginTier
 from connectors.frames import RestRequest, wrap_rest_response
-from connectors.venue import VenueSettings
+from connectors.venue import AccountQuestion, VenueSettings
 from tests.connectors.payloads import NASTY, all_payloads, check_survives, damaged, parse, parse_rest, payload, reason_of
 
 BINANCE = Binance()
@@ -85,7 +85,7 @@ def test_polling_stays_within_its_share_of_the_weight(count: int) -> None:
 
 
 def test_accounts_are_private() -> None:
-    assert BINANCE.account_requests("0x1", mode_known=False) == []
+    assert BINANCE.account_requests(AccountQuestion(account="0x1", mode=True, balances=True)) == []
 
 
 @pytest.mark.parametrize(

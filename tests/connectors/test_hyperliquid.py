@@ -14,7 +14,7 @@ from connectors.decoding import MAX_PAYLOAD_BYTES
 from connectors.events import AnyEvent, BookSnapshot, Gap, Instruments, MarkPrice, OpenInterest, SubscriptionNotice, Trade
 from connectors.frames import RestRequest, wrap_rest_response
 from connectors.hyperliquid import Hyperliquid
-from connectors.venue import FeedError, VenueSettings
+from connectors.venue import AccountQuestion, FeedError, VenueSettings
 from tests.connectors.payloads import NASTY, all_payloads, check_survives, damaged, parse, parse_rest, payload, reason_of
 
 HYPERLIQUID = Hyperliquid()
@@ -72,7 +72,12 @@ def test_nothing_to_watch_needs_no_socket_and_accounts_alone_need_one() -> None:
     ("venue_settings", "complaint"),
     [
         (VenueSettings(symbols=tuple(f"C{number}" for number in range(126))), "126 coins and 0 accounts need 1008 subscriptions"),
-        (VenueSettings(symbols=("xyz:TSLA",)), "'xyz:TSLA' is not a coin of the main dex"),
+        (VenueSettings(symbols=("xyz:TSLA",)), "'xyz:TSLA' is of the dex 'xyz', which is not among the dexes"),
+        (VenueSettings(symbols=("xyz:TSLA",), dexes=("flx",)), "'xyz:TSLA' is of the dex 'xyz', which is not among the dexes"),
+        (VenueSettings(symbols=("XYZ:TSLA",), dexes=("xyz",)), "is not a coin"),
+        (VenueSettings(symbols=("xyz:",), dexes=("xyz",)), "is not a coin"),
+        (VenueSettings(symbols=("BTC",), dexes=("",)), "'' is not a dex"),
+        (VenueSettings(symbols=("BTC",), dexes=("XYZ",)), "'XYZ' is not a dex"),
         (VenueSettings(symbols=("PURR/USDC",)), "is not a coin"),
         (VenueSettings(symbols=("",)), "is not a coin"),
         (VenueSettings(symbols=("BTC",), watch_accounts=("0x12",)), "is not an address"),
@@ -90,16 +95,63 @@ def test_as_many_coins_as_the_venue_allows_are_accepted() -> None:
     assert sum(len(plan.subscribe) for plan in plans) == 1000
 
 
-def test_requests_state_their_weight_and_the_mode_is_asked_for_once() -> None:
+def test_coins_of_another_dex_are_subscribed_to_by_their_full_name() -> None:
+    plans = HYPERLIQUID.connections(VenueSettings(symbols=("xyz:TSLA",), dexes=("xyz",)))
+    assert [json.loads(message)["subscription"] for message in plans[0].subscribe] == [
+        {"type": "l2Book", "coin": "xyz:TSLA", "fast": True},
+        {"type": "bbo", "coin": "xyz:TSLA"},
+        {"type": "trades", "coin": "xyz:TSLA"},
+        {"type": "activeAssetCtx", "coin": "xyz:TSLA"},
+    ]
+    assert plans[1].expected == {"l2Book:xyz:TSLA": 30.0}
+    for name in ("l2_book_fast", "bbo", "trades", "active_asset_ctx"):
+        content = CORPUS[name].replace(b'"coin":"BTC"', b'"coin":"xyz:TSLA"')
+        assert HYPERLIQUID.channel_key(content) in plans[0].expected
+        assert {event.symbol for event in parse(HYPERLIQUID, content) if not isinstance(event, Gap)} == {"xyz:TSLA"}  # type: ignore[union-attr]
+
+
+def test_every_dex_is_asked_for_its_coins_within_a_share_of_the_weight() -> None:
+    requests = HYPERLIQUID.bootstrap(VenueSettings(symbols=("BTC",), dexes=("xyz", "flx", "xyz")))
+    assert [request.body for request in requests] == [
+        '{"type":"metaAndAssetCtxs"}',
+        '{"type":"metaAndAssetCtxs","dex":"xyz"}',
+        '{"type":"metaAndAssetCtxs","dex":"flx"}',
+    ]
+    for count in (0, 1, 4, 10, 40):
+        main, *others = HYPERLIQUID.periodic(VenueSettings(symbols=(), dexes=tuple(f"d{number}" for number in range(count))))
+        assert main.interval_s == 30.0
+        assert len(others) == count
+        assert all(item.interval_s >= 30.0 for item in others)
+        assert sum(item.request.weight * 60.0 / item.interval_s for item in others) <= 160.0 + 1e-9
+    with pytest.raises(ValueError, match=r"'\.\./x' is not a dex"):
+        HYPERLIQUID.bootstrap(VenueSettings(symbols=(), dexes=("../x",)))
+
+
+def test_requests_state_their_weight_and_only_what_is_in_question_is_asked_for() -> None:
     (request,) = HYPERLIQUID.bootstrap(SETTINGS)
     assert (request.path, request.body, request.weight) == ("/info", '{"type":"metaAndAssetCtxs"}', 20)
     (poll,) = HYPERLIQUID.periodic(SETTINGS)
     assert poll.request == request
-    known = HYPERLIQUID.account_requests(ACCOUNT.upper().replace("X", "x"), mode_known=True)
-    unknown = HYPERLIQUID.account_requests(ACCOUNT, mode_known=False)
-    assert [(item.body, item.weight) for item in known] == [(f'{{"type":"clearinghouseState","user":"{ACCOUNT}"}}', 2)]
-    assert [(item.body, item.weight) for item in unknown[1:]] == [(f'{{"type":"userAbstraction","user":"{ACCOUNT}"}}', 20)]
+    state = HYPERLIQUID.account_requests(AccountQuestion(account=ACCOUNT.upper().replace("X", "x")))
+    assert [(item.body, item.weight) for item in state] == [(f'{{"type":"clearinghouseState","user":"{ACCOUNT}"}}', 2)]
+    everything = HYPERLIQUID.account_requests(AccountQuestion(account=ACCOUNT, pools=("", "xyz"), mode=True, balances=True))
+    assert [(item.method, item.path, item.body, item.weight) for item in everything] == [
+        ("POST", "/info", f'{{"type":"clearinghouseState","user":"{ACCOUNT}"}}', 2),
+        ("POST", "/info", f'{{"type":"clearinghouseState","user":"{ACCOUNT}","dex":"xyz"}}', 2),
+        ("POST", "/info", f'{{"type":"userAbstraction","user":"{ACCOUNT}"}}', 20),
+        ("POST", "/info", f'{{"type":"spotClearinghouseState","user":"{ACCOUNT}"}}', 2),
+    ]
+    assert HYPERLIQUID.account_requests(AccountQuestion(account=ACCOUNT, pools=())) == []
     assert HYPERLIQUID.book_snapshot("BTC") is None
+
+
+def test_a_node_serves_states_and_balances_and_neither_modes_nor_prices() -> None:
+    question = AccountQuestion(account=ACCOUNT, pools=("", "xyz"), mode=True, balances=True)
+    requests = HYPERLIQUID.account_requests(question) + HYPERLIQUID.bootstrap(SETTINGS)
+    assert [HYPERLIQUID.is_served_by_node(request) for request in requests] == [True, True, False, True, False]
+    assert {"clearinghouseState", "spotClearinghouseState", "meta", "marginTable"} <= HYPERLIQUID.node_types
+    assert not HYPERLIQUID.is_served_by_node(RestRequest(method="POST", path="/info", body="{"))
+    assert not HYPERLIQUID.is_served_by_node(RestRequest(method="POST", path="/other", body='{"type":"meta"}'))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +281,7 @@ def rest_corpus() -> list[bytes]:
         "meta_and_asset_ctxs": '{"type":"metaAndAssetCtxs"}',
         "recent_trades": '{"type":"recentTrades","coin":"BTC"}',
         "rest_l2_book": '{"type":"l2Book","coin":"BTC"}',
+        "spot_clearinghouse_state": f'{{"type":"spotClearinghouseState","user":"{ACCOUNT}"}}',
     }
     return [wrap_rest_response(RestRequest(method="POST", path="/info", body=body), CORPUS[name]) for name, body in bodies.items()]
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.events import AccountModeReport, AccountSnapshot, AnyEvent, Liquidation, PositionReport
+from connectors.events import (
+    AccountBalances,
+    AccountFill,
+    AccountModeReport,
+    AccountSnapshot,
+    AnyEvent,
+    HoldingReport,
+    Liquidation,
+    PositionReport,
+)
 from connectors.frames import RestRequest
 from connectors.hyperliquid import Hyperliquid
 from connectors.venue import FeedError
@@ -48,6 +57,8 @@ def test_the_venues_sample_account_is_read_with_its_isolated_position() -> None:
                     isolated_cash_usd=-95.059824,
                     liquidation_price=2866.26936529,
                     leverage=20.0,
+                    mark_price=100.02765 / 0.0335,
+                    max_leverage=50.0,
                 ),
             ),
             account_value_usd=13104.514502,
@@ -82,13 +93,32 @@ def test_an_account_whose_positions_do_not_add_up_is_refused(old: bytes, new: by
         (b'"type":"isolated"', b'"type":"cross"'),
     ],
 )
-def test_an_account_whose_cash_is_kept_elsewhere_is_of_unknown_mode_and_not_an_error(old: bytes, new: bytes) -> None:
-    """Most accounts are unified; were they refused, each would be asked for again before all others."""
+def test_an_account_whose_cash_is_kept_elsewhere_still_tells_its_positions_and_is_not_an_error(old: bytes, new: bytes) -> None:
+    """Many accounts are unified; were they refused, each would be asked for again before all others."""
     content = CORPUS["clearinghouse_state"]
     assert old in content
-    assert info("clearinghouseState", content.replace(old, new)) == [
-        AccountModeReport(venue="hyperliquid", connection="rest", received_ns=RECEIVED_NS, account=WATCHED, mode="unknown")
-    ]
+    (event,) = info("clearinghouseState", content.replace(old, new))
+    assert isinstance(event, AccountSnapshot)
+    assert event.mode == "unknown"
+    assert event.account_value_usd is None
+    assert event.maintenance_margin_usd == 0.0
+    assert [(position.symbol, position.size) for position in event.positions] == [("ETH", 0.0335)]
+
+
+def test_a_position_without_value_has_no_mark() -> None:
+    content = CORPUS["clearinghouse_state"]
+    for old, new in ((b'"100.02765"', b'"0.0"'), (b'"4.967826"', b'"-95.059824"'), (b'"13109.482328"', b'"13009.454678"')):
+        content = content.replace(old, new)
+    (event,) = info("clearinghouseState", content)
+    assert isinstance(event, AccountSnapshot)
+    assert (event.mode, event.positions[0].mark_price) == (None, None)
+
+
+def test_an_account_that_is_as_it_says_makes_no_claim_about_its_mode() -> None:
+    """A unified account may well keep all identities, so that only the answer about modes can tell."""
+    (event,) = info("clearinghouseState", CORPUS["clearinghouse_state"])
+    assert isinstance(event, AccountSnapshot)
+    assert (event.mode, event.pool) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -159,8 +189,92 @@ def test_every_account_that_keeps_the_identities_is_accepted(
     assert event.maintenance_margin_usd is None
 
 
-def test_the_state_on_another_dex_is_another_account_and_left_out() -> None:
-    assert info("clearinghouseState", CORPUS["clearinghouse_state"], dex="xyz") == []
+def test_the_state_on_another_dex_is_a_pool_of_its_own() -> None:
+    for coin in (b'"coin":"xyz:TSLA"', b'"coin":"TSLA"'):
+        content = CORPUS["clearinghouse_state"].replace(b'"coin":"ETH"', coin)
+        (event,) = info("clearinghouseState", content, dex="xyz")
+        assert isinstance(event, AccountSnapshot)
+        assert (event.pool, event.account, event.cross_cash_usd) == ("xyz", WATCHED, 13104.514502)
+        assert [position.symbol for position in event.positions] == ["xyz:TSLA"]
+
+
+@pytest.mark.parametrize(("dex", "coin"), [("", b'"xyz:TSLA"'), ("flx", b'"xyz:TSLA"')])
+def test_a_position_on_another_dex_than_the_one_asked_about_is_refused(dex: str, coin: bytes) -> None:
+    with pytest.raises(FeedError) as caught:
+        info("clearinghouseState", CORPUS["clearinghouse_state"].replace(b'"ETH"', coin), dex=dex)
+    assert caught.value.reason == "inconsistent"
+
+
+def test_balances_are_totals_by_token_without_empty_ones_and_outcomes() -> None:
+    assert info("spotClearinghouseState", CORPUS["spot_clearinghouse_state"]) == [
+        AccountBalances(
+            venue="hyperliquid",
+            connection="rest",
+            received_ns=RECEIVED_NS,
+            account=WATCHED,
+            balances=(HoldingReport(symbol="USDC", quantity=14.625485), HoldingReport(symbol="PURR", quantity=2000.0)),
+        )
+    ]
+
+
+def test_an_account_with_nothing_has_no_balances_and_one_in_debt_a_negative_one() -> None:
+    (nothing,) = info("spotClearinghouseState", b'{"balances":[]}')
+    assert isinstance(nothing, AccountBalances)
+    assert nothing.balances == ()
+    (debt,) = info("spotClearinghouseState", CORPUS["spot_clearinghouse_state"].replace(b"14.625485", b"-14.625485"))
+    assert isinstance(debt, AccountBalances)
+    assert debt.balances[0] == HoldingReport(symbol="USDC", quantity=-14.625485)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'{"balances":', b'{"portfolioMarginEnabled":true,"balances":'),
+        (b'"hold":"1500.0"', b'"hold":"1500.0","borrowed":"12.5","supplied":"0.0"'),
+    ],
+)
+def test_balances_that_show_portfolio_margin_say_so_before_they_are_told(old: bytes, new: bytes) -> None:
+    mode, balances = info("spotClearinghouseState", CORPUS["spot_clearinghouse_state"].replace(old, new))
+    assert isinstance(mode, AccountModeReport)
+    assert mode.mode == "portfolio"
+    assert isinstance(balances, AccountBalances)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b'"coin":"PURR"', b'"coin":"USDC"', "inconsistent"),
+        (b'"token":235', b'"token":0', "inconsistent"),
+        (b'"coin":"USDE"', b'"coin":"PURR"', "inconsistent"),
+        (b'"total":"2000.0"', b'"total":"NaN"', "bad_number"),
+        (b'"total":"2000.0"', b'"total":"1e30"', "bad_number"),
+        (b'"balances"', b'"other"', "wrong_type"),
+    ],
+)
+def test_impossible_balances_are_refused(old: bytes, new: bytes, reason: str) -> None:
+    content = CORPUS["spot_clearinghouse_state"]
+    assert old in content
+    with pytest.raises(FeedError) as caught:
+        info("spotClearinghouseState", content.replace(old, new))
+    assert caught.value.reason == reason
+
+
+def test_a_real_account_keeps_the_identities_of_cash_where_positions_were_not_cut_off(shared_data: Path) -> None:
+    """The capture of 2026 lacks positions, so that its totals are cut down to those that are there."""
+    content = json.loads((shared_data / "data" / "hl_api_fixtures" / "index_yassi80" / "clearinghouseState.json").read_bytes())
+    positions = [item["position"] for item in content["assetPositions"]]
+    gross = sum(float(position["positionValue"]) for position in positions)
+    net = sum(float(position["positionValue"]) * (1.0 if float(position["szi"]) > 0.0 else -1.0) for position in positions)
+    value = float(content["marginSummary"]["accountValue"])
+    for name in ("marginSummary", "crossMarginSummary"):
+        content[name].update(totalNtlPos=repr(gross), totalRawUsd=repr(value - net))
+    (event,) = info("clearinghouseState", json.dumps(content).encode())
+    assert isinstance(event, AccountSnapshot)
+    assert (event.mode, len(event.positions), event.exchange_ns) == (None, 6, 1_790_518_335_406_000_000)
+    content["crossMarginSummary"]["totalRawUsd"] = "3365784.4669949999"
+    (event,) = info("clearinghouseState", json.dumps(content).encode())
+    assert isinstance(event, AccountSnapshot)
+    assert event.mode == "unknown"
 
 
 def test_an_account_of_2023_keeps_the_identities_once_it_has_a_time(shared_data: Path) -> None:
@@ -287,6 +401,22 @@ def test_the_fills_that_a_subscription_starts_with_are_history() -> None:
     content = fills_message(WATCHED)
     assert len(parse(HYPERLIQUID, content.replace(b'"fills"', b'"isSnapshot":false,"fills"'))) == 1
     assert parse(HYPERLIQUID, content.replace(b'"fills"', b'"isSnapshot":true,"fills"')) == []
+
+
+def test_fills_of_watched_accounts_move_no_position() -> None:
+    """The public tape has the same fills with both accounts, and they would be counted twice."""
+    for message in (fills_message(WATCHED), CORPUS["user_fills_maker"], user_event(crossed=False)):
+        events = parse(HYPERLIQUID, message)
+        assert [type(event) for event in events] == [Liquidation]
+        assert not any(isinstance(event, AccountFill) for event in events)
+
+
+@pytest.mark.parametrize(("crossed", "side"), [(True, "long"), (False, "short"), (None, None)])
+def test_a_victim_that_is_not_named_is_known_by_its_order(crossed: bool | None, side: str | None) -> None:
+    events = parse(HYPERLIQUID, fills_message(WATCHED, crossed=crossed, liquidation={"markPx": "66607.0", "method": "market"}))
+    assert [(event.side, event.account, event.liquidation_id) for event in events if isinstance(event, Liquidation)] == (
+        [] if side is None else [(side, None, None)]
+    )
 
 
 def test_fills_of_no_size_or_of_no_liquidation_are_left_out() -> None:

@@ -9,7 +9,8 @@ import pytest
 from connectors.dialects import MAX_SUBSCRIPTIONS, Feed
 from connectors.frames import Frame, RestRequest, wrap_rest_response
 from connectors.hyperliquid_dialect import HyperliquidDialect
-from connectors.recorded_rest import exchange_of
+from connectors.recorded_rest import RecordedRest, exchange_of
+from tests.connectors.payloads import payload
 
 
 def frame(payload: bytes, connection: str = "main") -> Frame:
@@ -54,6 +55,44 @@ def test_coins_are_learnt_from_both_lists_of_instruments(body: bytes) -> None:
     client = dialect.opened("/ws", "")
     assert not client.receive(subscribe(type="bbo", coin="kPEPE")).drop
     assert client.receive(subscribe(type="bbo", coin="kpepe")).drop
+
+
+@pytest.mark.parametrize("name", ["xyz:TSLA", "TSLA"])
+def test_coins_of_another_dex_are_learnt_under_their_full_names(name: str) -> None:
+    dialect = HyperliquidDialect()
+    request = RestRequest("POST", "/info", body='{"type":"metaAndAssetCtxs","dex":"xyz"}')
+    recorded = frame(wrap_rest_response(request, json.dumps([{"universe": [{"name": name}]}, [{}]]).encode()), "rest")
+    dialect.learn(recorded, exchange_of(recorded))
+    client = dialect.opened("/ws", "")
+    assert not client.receive(subscribe(type="bbo", coin="xyz:TSLA")).drop
+    assert client.receive(subscribe(type="bbo", coin="TSLA")).drop
+    assert client.wants(Feed("bbo", "xyz:TSLA"))
+
+
+def test_each_dex_is_answered_with_its_own_list_and_each_pool_with_its_own_state() -> None:
+    rest = RecordedRest()
+    for kind in ('"type":"metaAndAssetCtxs"', '"type":"clearinghouseState","user":"0xab"'):
+        for dex in ("", "xyz", "flx"):
+            body = "{" + kind + (f',"dex":"{dex}"' if dex else "") + "}"
+            exchange = exchange_of(
+                frame(wrap_rest_response(RestRequest("POST", "/info", body=body), f'["{dex}"]'.encode()), "rest")
+            )
+            assert exchange is not None
+            rest.learn(exchange)
+            rest.advance(exchange)
+        for dex in ("", "xyz", "flx"):
+            key = rest.find("POST", "/info", ("{" + kind + f',"dex":"{dex}"' + "}").encode())
+            assert key is not None
+            assert rest.answer(key) == f'["{dex}"]'.encode()
+        assert rest.find("POST", "/info", ("{" + kind + ',"dex":"km"}').encode()) is None
+
+
+def test_lines_of_a_node_are_no_message_of_the_socket() -> None:
+    dialect = HyperliquidDialect()
+    for line in (payload("hyperliquid", "node_block"), b'["0x1",{"coin":"BTC","px":"1"}]'):
+        dialect.learn(frame(line, "node"), None)
+        assert dialect.feed_of(frame(line, "node")) is None
+    assert dialect.coins == set()
 
 
 def test_a_book_is_known_by_the_rounding_that_was_acknowledged_on_its_connection() -> None:

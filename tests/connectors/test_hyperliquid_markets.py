@@ -18,6 +18,15 @@ HYPERLIQUID = Hyperliquid()
 CORPUS = all_payloads("hyperliquid")
 
 
+XYZ_META = (
+    b'{"universe":[{"szDecimals":3,"name":"xyz:TSLA","maxLeverage":20,"marginTableId":20,"growthMode":"enabled"},'
+    b'{"szDecimals":4,"name":"GOLD","maxLeverage":10,"marginTableId":51,"onlyIsolated":true},'
+    b'{"szDecimals":1,"name":"xyz:SPACEX","maxLeverage":3,"marginTableId":3,"marginMode":"strictIsolated"}],'
+    b'"marginTables":[[51,{"description":"tiered 10x","marginTiers":[{"lowerBound":"0.0","maxLeverage":10},'
+    b'{"lowerBound":"3000000.0","maxLeverage":5}]}]],"collateralToken":0}'
+)
+
+
 def info(body: dict[str, object], response: bytes) -> list[AnyEvent]:
     return parse_rest(HYPERLIQUID, RestRequest(method="POST", path="/info", body=json.dumps(body)), response)
 
@@ -182,10 +191,49 @@ def test_all_coins_come_with_their_tiers_and_prices() -> None:
 
 
 def test_the_coins_of_another_dex_are_not_the_whole_list() -> None:
-    events = info({"type": "meta", "dex": "xyz"}, b'{"universe":[{"name":"xyz:TSLA","szDecimals":2,"marginTableId":20}]}')
+    events = info({"type": "meta", "dex": "xyz"}, XYZ_META)
     assert isinstance(events[0], Instruments)
     assert not events[0].complete
-    assert events[0].instruments[0].tiers[0].maintenance_rate == 0.025
+    tesla, gold, strict = events[0].instruments
+    assert tesla.tiers[0].maintenance_rate == 0.025
+    assert (tesla.symbol, gold.symbol, strict.symbol) == ("xyz:TSLA", "xyz:GOLD", "xyz:SPACEX")
+    assert (tesla.only_isolated, gold.only_isolated, strict.only_isolated) == (False, True, True)
+    assert maintenance(gold.tiers, 5e6) == pytest.approx(5e6 / 10.0 - 150_000.0)
+
+
+def test_the_prices_of_another_dex_go_by_the_full_names_of_its_coins() -> None:
+    contexts = b'[{"markPx":"401.5","oraclePx":"401.0","openInterest":"12.5","funding":"0.0"},{"markPx":"4100.0"},{"markPx":"9.0"}]'
+    events = info({"type": "metaAndAssetCtxs", "dex": "xyz"}, b"[" + XYZ_META + b"," + contexts + b"]")
+    marks = {event.symbol: event.mark_price for event in events if isinstance(event, MarkPrice)}
+    assert marks == {"xyz:TSLA": 401.5, "xyz:GOLD": 4100.0, "xyz:SPACEX": 9.0}
+    assert [event.symbol for event in events if isinstance(event, OpenInterest)] == ["xyz:TSLA"]
+
+
+@pytest.mark.parametrize("collateral", [b'"collateralToken":360', b'"collateralToken":null', b'"other":0'])
+def test_a_dex_whose_margin_is_not_known_to_be_usdc_has_coins_without_tiers(collateral: bytes) -> None:
+    """Sizes of tiers and cash are in that token: an account there is unknown rather than wrong."""
+    (event,) = info({"type": "meta", "dex": "xyz"}, XYZ_META.replace(b'"collateralToken":0', collateral))
+    assert isinstance(event, Instruments)
+    assert [item.tiers for item in event.instruments] == [(), (), ()]
+    assert event.instruments[1].only_isolated
+
+
+def test_a_list_with_a_coin_of_yet_another_dex_is_refused() -> None:
+    for dex in ("xyz", ""):
+        with pytest.raises(FeedError) as caught:
+            info({"type": "meta", "dex": dex}, XYZ_META.replace(b'"GOLD"', b'"flx:GOLD"'))
+        assert caught.value.reason == "inconsistent"
+
+
+def test_symbols_of_other_dexes_are_known_once_their_lists_were_answered() -> None:
+    """The list of the main dex says that it is complete, and those of the others add to it."""
+    main = info({"type": "metaAndAssetCtxs"}, CORPUS["meta_and_asset_ctxs"])[0]
+    other = info({"type": "meta", "dex": "xyz"}, XYZ_META)[0]
+    assert isinstance(main, Instruments)
+    assert isinstance(other, Instruments)
+    assert (main.complete, other.complete) == (True, False)
+    assert "xyz:TSLA" not in {item.symbol for item in main.instruments}
+    assert "xyz:TSLA" in {item.symbol for item in main.instruments + other.instruments}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from connectors.frames import Frame
 from connectors.importers import open_recording
 from connectors.registry import VENUES
-from monitor.engine import Engine, EngineSettings
+from monitor.engine import Engine
+from monitor.engine_settings import EngineSettings
 from monitor.replay import Replay
 from monitor.settings import ProjectionSettings, StalenessSettings
 from monitor.state.book import SequencedBook

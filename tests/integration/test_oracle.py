@@ -7,17 +7,17 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from connectors.simulated.brute_force import ExchangeSnapshot, Reference, run_exogenous_buy, run_exogenous_sell
 from connectors.simulated.exchange import DEFINITION_RULES
 from connectors.simulated.population import PopulationConfig
 from connectors.simulated.server import SimulatedVenueServer
+from monitor.account_queries import AccountQueries
 from monitor.app import Daemon
 from monitor.config import Config
-from monitor.evaluate import Evaluation, evaluate
-from monitor.projection import Cascade, MarketProjection
+from monitor.evaluate import evaluate
+from monitor.projection import Cascade, MarketProjection, Projection
 from monitor.settings import ProjectionSettings, StalenessSettings, VenueConfig
 from monitor.web.settings import HttpSettings
 
@@ -50,10 +50,11 @@ class Watched(NamedTuple):
 
     state: ExchangeSnapshot
     daemon: Daemon
-    evaluation: Evaluation
+    projection: Projection
+    accounts: tuple[str, ...]
 
     def market(self, coin: str) -> MarketProjection:
-        return next(market for market in self.evaluation.projection.markets if market.symbol == coin)
+        return next(market for market in self.projection.markets if market.symbol == coin)
 
 
 async def until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
@@ -120,8 +121,8 @@ async def watched(*, sparse: bool) -> AsyncIterator[Watched]:
             slowest = len(daemon.connections)
             await until(lambda: sum(bool(item.health().messages > 4) for item in daemon.connections) == slowest, "all books seen")
             await until(fresh, "all still fresh")
-            evaluation = evaluate(daemon.engine.freeze(daemon.now_ns() + 2_000_000_000, copy=True))
-            yield Watched(server.snapshot(), daemon, evaluation)
+            projection = evaluate(daemon.engine.freeze(daemon.now_ns() + 2_000_000_000))
+            yield Watched(server.snapshot(), daemon, projection, tuple(server.account_addresses()))
         finally:
             stop.set()
             await running
@@ -130,15 +131,12 @@ async def watched(*, sparse: bool) -> AsyncIterator[Watched]:
 async def test_every_liquidation_price_equals_the_exchanges_own() -> None:
     """Done when 4, first half: to 1e-9 relative, for every position that can be liquidated at all."""
     async with watched(sparse=False) as world:
-        engine = world.daemon.engine
-        legs = engine.accounts.legs(copy=False)
+        queries = AccountQueries(world.daemon.engine)
         ours: dict[tuple[str, str], float] = {}
-        for leg in np.flatnonzero(legs.size):
-            price = float(world.evaluation.swept.trigger_price[leg])
-            _, account = engine.accounts.name(int(legs.account[leg]))
-            coin = engine.markets[int(legs.market[leg])].symbol
-            if price > 0.0:
-                ours[account, coin] = price
+        for account in world.accounts:
+            report = queries.account("hyperliquid", account, world.daemon.now_ns())
+            for margin in report.margins if report is not None else ():
+                ours |= {(account, leg.symbol): leg.liquidation_price for leg in margin.legs if leg.liquidation_price is not None}
         theirs = {
             (trigger.account, coin): trigger.price_usd
             for coin, market in world.state.markets.items()
@@ -153,7 +151,7 @@ async def test_every_liquidation_price_equals_the_exchanges_own() -> None:
 
 async def test_observed_positions_cover_the_whole_open_interest() -> None:
     async with watched(sparse=False) as world:
-        for market in world.evaluation.projection.markets:
+        for market in world.projection.markets:
             assert market.coverage_ratio == pytest.approx(1.0, abs=1e-9)
             assert market.accounts_excluded == 0
             assert market.provenance == "observed"

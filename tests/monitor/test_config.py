@@ -14,6 +14,8 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "deploy" / "examples").
 ADDRESS = "0x2e3d94f0562703b25c83308a05046ddaf9a8dd14"
 OTHER = "0xB0A55F13D22F66E6D495AC98113841B2326E9540"
 VENUE = '[[venues]]\nname = "hyperliquid"\nsymbols = ["BTC"]\n'
+FEED = '[[account_feeds]]\nname = "house"\nvenue = "desk"\nsymbols = ["BTC-PERP"]\n'
+FILE = 'source = {type = "file", path = "accounts.jsonl"}\n'
 
 
 def problems_of(text: str, folder: Path = Path("/nonexistent"), environment: dict[str, str] | None = None) -> list[Problem]:
@@ -253,7 +255,7 @@ def test_a_missing_key_is_told_at_the_section_that_lacks_it() -> None:
         (2, "venues[0].name", "required, but missing"),
         (2, "venues[0].symbols", "required, but missing"),
     ]
-    assert only_problem("").key == "venues"
+    assert "at least one [[venues]] or [[account_feeds]] section is needed" in only_problem("").message
     assert only_problem('[venues]\nname = "binance"').hint == "write [[venues]], with double brackets"
 
 
@@ -382,3 +384,147 @@ def test_the_description_is_complete_and_without_secrets(tmp_path: Path) -> None
     assert described["venues"][0]["seed_accounts"] == "99 items"
     assert described["projection"]["interval_ms"] == 100
     assert set(described) == set(Config.model_fields)
+
+
+# -------------------------------------------------------------------------------------------------------------- account feeds
+
+
+def test_feeds_of_a_private_and_of_a_public_venue_stand_beside_each_other() -> None:
+    public = '[[account_feeds]]\nname = "fund"\nvenue = "hyperliquid"\nsource = {type = "websocket", url = "ws://127.0.0.1:1"}\n'
+    config = parse_config(VENUE + FEED + FILE + public, Path("/"), {})
+    assert [(feed.name, feed.venue, feed.symbols, feed.has_connector) for feed in config.account_feeds] == [
+        ("house", "desk", ("BTC-PERP",), False),
+        ("fund", "hyperliquid", (), True),
+    ]
+
+
+def test_paths_of_feeds_and_of_a_node_are_relative_to_the_config_file(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    text = (
+        f'{VENUE}node_directory = "hl/data"\n{FEED}{FILE}'
+        f'{FEED.replace("house", "a")}source = {{type = "websocket", url = "wss://x", bearer_token_file = "secrets/token"}}\n'
+        f'{FEED.replace("house", "b")}[account_feeds.source]\ntype = "mqtt"\nhost = "x"\ntls = true\nusername = "liqmon"\n'
+        f'password_file = "secrets/password"\ntls_ca_file = "/ca.pem"\n'
+    )
+    path = folder / "liqmon.toml"
+    path.write_text(text)
+    config = load_config(path)
+    assert config.venues[0].node_directory == str(folder / "hl" / "data")
+    sources = [feed.source.model_dump() for feed in config.account_feeds]
+    assert sources[0]["path"] == str(folder / "accounts.jsonl")
+    assert sources[1]["bearer_token_file"] == folder / "secrets" / "token"
+    assert sources[2]["password_file"] == folder / "secrets" / "password"
+    assert sources[2]["tls_ca_file"] == Path("/ca.pem"), "an absolute path stays what it is"
+
+
+def test_a_node_folder_that_is_a_file_is_refused_and_one_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    problem = only_problem(f'{VENUE}node_directory = "data"\n', tmp_path)
+    assert (problem.line, problem.key) == (4, "venues[0].node_directory")
+    assert "is a file, not a folder" in problem.message
+    assert parse_config(f'{VENUE}node_directory = "later"\n', tmp_path).venues[0].settings().has_node_fills
+
+
+def test_secrets_of_feeds_are_tried_like_those_of_sinks(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    sources = (
+        ('type = "websocket", url = "wss://x", bearer_token_file = "missing"', "No such file"),
+        ('type = "websocket", url = "wss://x", bearer_token_file = "empty"', "is empty"),
+        ('type = "mqtt", host = "x", username = "u", password_env = "DESK_PASSWORD"', "DESK_PASSWORD is not set"),
+    )
+    for source, words in sources:
+        text = f"{VENUE}{FEED}source = {{{source}}}\n"
+        assert len(parse_config(text, tmp_path).account_feeds) == 1, "a replay needs no secrets"
+        problem = only_problem(text, tmp_path, {})
+        assert (problem.line, problem.key) == (8, "account_feeds[0].source")
+        assert words in problem.message
+    parse_config(text, tmp_path, {"DESK_PASSWORD": "hunter2"})
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "words"),
+    [
+        (VENUE + FEED + FILE + FEED + FILE, 10, "account_feeds[1].name", "'house' is used already, in line 5"),
+        (VENUE + FEED.replace("house", "binance") + FILE, 5, "account_feeds[0].name", "is a venue with a connector"),
+        (
+            VENUE + FEED + FILE + FEED.replace('"desk"', '"other"').replace('"house"', '"desk"') + FILE,
+            10,
+            "account_feeds[1].name",
+            "'desk' is the venue of another feed",
+        ),
+        (
+            VENUE + '[[account_feeds]]\nname = "fund"\nvenue = "binance"\n' + FILE,
+            6,
+            "account_feeds[0].venue",
+            "'binance' has a connector, but no [[venues]] section",
+        ),
+        (VENUE + FEED.replace("desk", "hyperliquid") + FILE, 4, "account_feeds[0]", "symbols are those of the [[venues]] section"),
+        (VENUE + FEED.replace('symbols = ["BTC-PERP"]', "") + FILE, 4, "account_feeds[0]", "symbols are needed"),
+        (VENUE + FEED, 4, "account_feeds[0].source", "required, but missing"),
+        (VENUE + FEED + 'source = {type = "fiel", path = "x"}', 8, "account_feeds[0].source.type", "must be one of"),
+        (VENUE + FEED + "source.path = 'x'", 8, "account_feeds[0].source.type", "required, but missing"),
+        (VENUE + FEED + FILE + "silence_s = 0.5", 9, "account_feeds[0].silence_s", "greater than or equal to 1"),
+        (VENUE + FEED + FILE + "slience_s = 5.0", 9, "account_feeds[0].slience_s", "unknown key"),
+        (VENUE + "account_feeds = {}", 4, "venues[0].account_feeds", "unknown key"),
+        ("account_feeds = {}\n" + VENUE, 1, "account_feeds", "must be a list"),
+    ],
+)
+def test_what_is_wrong_with_a_feed_is_one_problem_at_its_line(text: str, line: int, key: str, words: str) -> None:
+    problem = only_problem(text)
+    assert (problem.line, problem.key) == (line, key)
+    assert words in problem.message
+
+
+def test_a_feed_may_bear_the_name_of_its_own_venue() -> None:
+    assert parse_config(VENUE + FEED.replace("house", "desk") + FILE, Path("/")).account_feeds[0].name == "desk"
+
+
+def test_hints_for_sources_are_those_of_their_type() -> None:
+    assert only_problem(VENUE + FEED + "source = {}").hint == "one of file, mqtt, websocket"
+    assert only_problem(VENUE + FEED + 'source = {type = "fiel"}').hint == "did you mean file?"
+    problems = problems_of(VENUE + FEED + 'source = {type = "mqtt", host = "x", url = "y"}')
+    assert [(problem.key, "bearer_token" in problem.hint) for problem in problems] == [("account_feeds[0].source.url", False)]
+
+
+def test_rules_may_be_about_markets_of_a_private_venue() -> None:
+    text = f'{VENUE}{FEED}{FILE}[rules.markets."desk/BTC-PERP".stale_feed]\nfor_s = 5.0\n'
+    assert parse_config(text, Path("/")).rules.for_market("desk", "BTC-PERP").stale_feed.for_s == 5.0
+    problem = only_problem(text.replace("desk/BTC-PERP", "desk/BTC-PREP"))
+    assert problem.hint == "did you mean 'desk/BTC-PERP'?"
+
+
+def test_the_description_of_feeds_hides_their_secrets(tmp_path: Path) -> None:
+    secret = "hunter2-hunter2"
+    text = (
+        f'{VENUE}{FEED}source = {{type = "websocket", url = "wss://desk.example/{secret}", bearer_token_env = "{secret[:7]}"}}\n'
+        f'{FEED.replace("house", "b")}source = {{type = "mqtt", host = "x", username = "u", password_file = "{secret}"}}\n'
+    )
+    described = describe(parse_config(text, tmp_path))
+    shown = json.dumps(described)
+    assert secret not in shown
+    assert "hunter2" not in shown
+    first, second = described["account_feeds"]
+    assert (first["name"], first["venue"], first["symbols"]) == ("house", "desk", ["BTC-PERP"])
+    assert first["source"]["url"] == "wss://desk.example/***"
+    assert (second["source"]["host"], second["source"]["password_file"]) == ("x", "***")
+
+
+def test_no_message_about_a_feed_repeats_a_secret(tmp_path: Path) -> None:
+    secret = "hunter2-hunter2"
+    (tmp_path / "token").write_text(f"{secret}\n{secret}")
+    text = (
+        f'{VENUE}{FEED}source = {{type = "websocket", url = "wss://u:{secret}@x", bearer_token_file = ["{secret}"]}}\n'
+        f'{FEED.replace("house", "b")}source = {{type = "mqtt", host = "x", password = "{secret}"}}\n'
+        f'{FEED.replace("house", "c")}source = {{type = "websocket", url = "wss://x", bearer_token_file = "token"}}\n'
+    )
+    problems = problems_of(text, tmp_path, {})
+    assert {problem.line for problem in problems} == {8, 13, 18}
+    assert secret not in "\n".join(str(problem) for problem in problems)
+
+
+def test_the_margin_call_level_is_a_section_of_its_own() -> None:
+    assert parse_config(VENUE, Path("/")).accounts.margin_call_ratio == 0.5
+    assert parse_config(f"{VENUE}[accounts]\nmargin_call_ratio = 0.0\n", Path("/")).accounts.margin_call_ratio == 0.0
+    problem = only_problem(f"{VENUE}[accounts]\nmargin_call_ratio = -0.1\n")
+    assert (problem.line, problem.key) == (5, "accounts.margin_call_ratio")

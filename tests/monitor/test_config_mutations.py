@@ -36,7 +36,7 @@ def rendered(document: dict[str, Any]) -> str:
                 lines.append(f"{prefix}{json.dumps(key)} = {text}")
         return lines
 
-    lists = {key: value for key, value in document.items() if key in {"venues", "sinks"}}
+    lists = {key: value for key, value in document.items() if key in {"venues", "sinks", "account_feeds"}}
     lines = flat({key: value for key, value in document.items() if key not in lists})
     for key, tables in lists.items():
         for table in tables:
@@ -46,8 +46,16 @@ def rendered(document: dict[str, Any]) -> str:
 
 def full_document() -> dict[str, Any]:
     """Every field there is, with a valid value."""
+    feeds = "".join(
+        f'[[account_feeds]]\nname = "feed-{number}"\nvenue = "desk"\nsymbols = ["BTC-PERP"]\nsource = {{{source}}}\n'
+        for number, source in enumerate(
+            ('type = "file", path = "a"', 'type = "mqtt", host = "x"', 'type = "websocket", url = "ws://x"'),
+        )
+    )
     text = (
-        VENUE + '[[sinks]]\ntype = "stdout"\n[[sinks]]\ntype = "mqtt"\nhost = "x"\n[[sinks]]\ntype = "webhook"\nurl_env = "URL"\n'
+        VENUE
+        + feeds
+        + '[[sinks]]\ntype = "stdout"\n[[sinks]]\ntype = "mqtt"\nhost = "x"\n[[sinks]]\ntype = "webhook"\nurl_env = "URL"\n'
     )
     document: dict[str, Any] = json.loads(parse_config(text, Path("/tmp")).model_dump_json())
     return document
@@ -91,6 +99,12 @@ SCRAPS = st.sampled_from(
 [http]
 [[venues]]
 [[sinks]]
+[[account_feeds]]
+[account_feeds.source]
+source = {type = "file"}
+venue = "desk"
+path = "a"
+node_directory = "b"
 [a.b]
 [rules.low_barrier]
 name = "binance"

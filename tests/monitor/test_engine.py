@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import msgspec
+import numpy as np
 import pytest
 
-from monitor.engine import Engine, EngineSettings
+from connectors.events import (
+    AccountBalances,
+    AccountDelta,
+    AccountFill,
+    AccountModeReport,
+    AccountSnapshot,
+    HoldingReport,
+    Instrument,
+    Instruments,
+    PositionReport,
+)
+from monitor.engine import Engine
+from monitor.engine_settings import EngineSettings
 from monitor.evaluate import evaluate
 from monitor.settings import ProjectionSettings, StalenessSettings
+from tests.monitor.state.walks import check_table
 from tests.monitor.world import VENUE, World, ladder, ns, reasons
 
 
@@ -85,6 +102,10 @@ def test_after_a_reconnect_books_and_marks_recover_but_accounts_only_when_polled
     assert reasons(market) == ["accounts"]
     assert (market.accounts, market.accounts_excluded) == (0, 2)
     assert market.clusters == ()
+    world.account(2.1, "0xlong", -95.0 * 10.0 * 0.99, ("BTC", 10.0))
+    assert world.market(2.1).accounts == 0, "what it trades after the poll is not heard as long as the tape is not back"
+    world.trade(2.5, 100.0, 1.0, "0xother", "0xsomebody")
+    assert world.market(2.5).accounts == 0
     world.account(3, "0xlong", -95.0 * 10.0 * 0.99, ("BTC", 10.0))
     market = world.market(3)
     assert not market.stale
@@ -257,12 +278,277 @@ def test_a_minute_with_a_gap_does_not_count_as_watched() -> None:
 
 def test_frozen_inputs_do_not_see_later_events() -> None:
     world = live_world()
-    inputs = world.engine.freeze(ns(1), copy=True)
+    inputs = world.engine.freeze(ns(1))
     world.trade(2, 100.0, 5.0, buyer="0xshort", seller="0xlong")
     world.mark(2, 200.0)
     world.book(2, [(1.0, 1.0)], [(2.0, 1.0)])
-    market = next(item for item in evaluate(inputs).projection.markets if item.symbol == "BTC")
+    market = next(item for item in evaluate(inputs).markets if item.symbol == "BTC")
     assert market.observed_long_base == 10.0
     assert market.reference_price == 100.0
     assert market.cascade_down is not None
     assert market.cascade_down.depth_base == pytest.approx(100.0)
+
+
+# ------------------------------------------------------------------------------------------------- accounts of other sources
+
+
+def fed_world() -> World:
+    """BTC at 100 and WETH, an asset of which 80 % count, at 10; a desk feeds accounts of the venue."""
+    world = World("BTC", "ETH", feeds=("desk",), dexes={VENUE: ("xyz",)})
+    world.instruments(0, "BTC", "ETH", "xyz:TSLA")
+    asset = Instrument("WETH", (), contract="asset", collateral_ratio=0.8)
+    world.engine.apply(Instruments(**world.origin(0, "rest"), instruments=(asset,), complete=False))
+    for symbol, price in (("BTC", 100.0), ("ETH", 50.0), ("WETH", 10.0), ("xyz:TSLA", 20.0)):
+        world.engine.markets.index_of(VENUE, symbol)
+        world.mark(0, price, symbol)
+    world.book(0, ladder(99.9, -0.1, 100), ladder(100.1, 0.1, 100))
+    return world
+
+
+def position(symbol: str, size: float, **more: Any) -> PositionReport:
+    fields: dict[str, Any] = {"entry_price": None, "isolated_cash_usd": None, "liquidation_price": None, "leverage": None, **more}
+    return PositionReport(symbol, size, **fields)
+
+
+def tell(world: World, at_s: float, sequence: int, cash: float, *positions: PositionReport, **more: Any) -> None:
+    holdings = tuple(HoldingReport(*item) for item in more.pop("holdings", ()))
+    world.engine.apply(
+        AccountSnapshot(
+            **world.origin(at_s, "desk"),
+            account=more.pop("account", "client-7"),
+            exchange_ns=ns(at_s),
+            sequence=sequence,
+            cross_cash_usd=cash,
+            positions=positions,
+            holdings=holdings,
+            mode="standard",
+            **more,
+        )
+    )
+
+
+def change(world: World, at_s: float, sequence: int, *positions: PositionReport, cash: float | None = None, **more: Any) -> None:
+    holdings = tuple(HoldingReport(*item) for item in more.pop("holdings", ()))
+    world.engine.apply(
+        AccountDelta(
+            **world.origin(at_s, "desk"),
+            account=more.pop("account", "client-7"),
+            exchange_ns=ns(at_s),
+            sequence=sequence,
+            cross_cash_usd=cash,
+            positions=positions,
+            holdings=holdings,
+        )
+    )
+
+
+def node_fill(world: World, at_s: float, account: str, size: float, price: float, **more: Any) -> None:
+    fields: dict[str, Any] = {"symbol": "BTC", "trade_id": 1, **more}
+    world.engine.apply(
+        AccountFill(**world.origin(at_s, "node"), account=account, exchange_ns=ns(at_s), size=size, price=price, **fields)
+    )
+
+
+def deaths(world: World, at_s: float) -> dict[str, list[float]]:
+    """Return the prices of the clusters by side."""
+    market = world.market(at_s)
+    found: dict[str, list[float]] = {}
+    for cluster in market.clusters:
+        found.setdefault(cluster.side, []).append(cluster.price)
+    return found
+
+
+def test_an_account_of_a_private_feed_is_projected_and_follows_its_deltas() -> None:
+    world = fed_world()
+    tell(world, 1, 1, -950.0 - 8.0 + 9.5, position("BTC", 10.0), holdings=[("WETH", 1.0)])
+    assert deaths(world, 1) == {"long": [pytest.approx(95.0)]}
+    change(world, 2, 2, cash=-950.0 + 9.5, holdings=[("WETH", 0.0)])
+    assert deaths(world, 2) == {"long": [pytest.approx(95.0)]}
+    change(world, 3, 3, position("BTC", -10.0), cash=1_060.0 + 10.6)
+    market = world.market(3)
+    assert (market.observed_long_base, market.observed_short_base) == (0.0, 10.0)
+    assert deaths(world, 3) == {"short": [pytest.approx(106.0)]}
+
+
+def test_a_hole_in_a_feed_takes_the_account_out_and_a_snapshot_brings_it_back() -> None:
+    world = fed_world()
+    tell(world, 1, 1, 0.0, position("BTC", 10.0))
+    change(world, 2, 3, position("BTC", 20.0))
+    market = world.market(2)
+    assert (market.accounts, market.accounts_excluded) == (0, 1)
+    assert world.engine.resync_demands() == [("desk", VENUE, "client-7", 1)]
+    health = world.engine.project(ns(2)).venues[0]
+    assert (health.accounts_stale, health.sequence_gaps) == (1, 1)
+    tell(world, 3, 4, 0.0, position("BTC", 20.0))
+    assert world.engine.resync_demands() == []
+    assert world.market(3).observed_long_base == 20.0
+
+
+def test_a_feed_that_is_interrupted_takes_its_accounts_out_and_no_others() -> None:
+    world = fed_world()
+    tell(world, 1, 1, 0.0, position("BTC", 10.0))
+    world.account(1, "0xpolled", 0.0, ("BTC", 3.0))
+    world.gap(2, connection="desk")
+    assert world.market(2).observed_long_base == 3.0
+    assert world.engine.counters["desk"].gaps == 1
+    assert len(world.engine.resync_demands()) == 1
+    tell(world, 3, 2, 0.0, position("BTC", 10.0))
+    assert world.market(3).observed_long_base == 13.0
+
+
+def test_a_line_of_a_feed_that_could_not_be_used_takes_out_the_accounts_it_was_about() -> None:
+    world = fed_world()
+    tell(world, 1, 1, 0.0, position("BTC", 10.0))
+    tell(world, 1, 1, 0.0, position("BTC", 1.0), account="client-8")
+    world.engine.doubt_fed_accounts("desk", VENUE, ("client-7", "nobody"))
+    assert world.market(2).observed_long_base == 1.0
+
+
+def test_a_hole_in_the_public_tape_does_not_touch_accounts_of_a_feed() -> None:
+    world = fed_world()
+    tell(world, 1, 1, 0.0, position("BTC", 10.0))
+    world.trade(2, 100.0, 1.0, "0xa", "client-7")
+    assert world.market(2).observed_long_base == 10.0, "its feed tells what it trades"
+    world.gap(3)
+    world.mark(3, 100.0)
+    assert world.market(3).observed_long_base == 10.0
+
+
+def test_a_quiet_account_of_a_feed_stays_live_for_as_long_as_the_feed_does() -> None:
+    world = fed_world()
+    tell(world, 1, 1, 0.0, position("BTC", 10.0))
+    world.account(1, "0xpolled", 0.0, ("BTC", 3.0))
+    world.mark(4_000, 100.0)
+    assert world.market(4_000).observed_long_base == 10.0
+
+
+def test_a_hedge_of_a_feed_brings_only_its_excess_to_the_market() -> None:
+    world = fed_world()
+    # 6 p - 0.01 * 14 p = 5.86 p
+    tell(world, 1, 1, -95.0 * 5.86, position("BTC", 10.0, position_side="long"), position("BTC", -4.0, position_side="short"))
+    market = world.market(1)
+    assert (market.observed_long_base, market.observed_short_base, market.accounts) == (10.0, 4.0, 1)
+    [cluster] = market.clusters
+    assert (cluster.side, cluster.accounts) == ("long", 1)
+    assert cluster.price == pytest.approx(95.0)
+    assert cluster.notional_usd == pytest.approx(6.0 * 95.0)
+    change(world, 2, 2, position("BTC", 0.0, position_side="short"), cash=-95.0 * 9.9)
+    assert world.market(2).clusters[0].notional_usd == pytest.approx(950.0)
+
+
+def test_a_collateral_asset_without_a_price_takes_the_account_out_until_it_has_one() -> None:
+    world = World("BTC", feeds=("desk",))
+    world.instruments(0, "BTC")
+    world.mark(0, 100.0)
+    tell(world, 1, 1, 0.0, position("BTC", 10.0), holdings=[("WETH", 1.0)])
+    assert world.market(1).accounts_excluded == 1
+    asset = Instrument("WETH", (), contract="asset", collateral_ratio=0.8)
+    world.engine.apply(Instruments(**world.origin(2, "rest"), instruments=(asset,), complete=False))
+    assert world.market(2).accounts_excluded == 1
+    world.mark(3, 10.0, "WETH")
+    assert world.market(3).accounts == 1
+    world.mark(70, 100.0)
+    assert world.market(70).accounts == 1
+    world.mark(90, 100.0)
+    assert world.market(90).accounts == 0, "the price of what is only held is too old"
+
+
+def test_fills_of_an_own_node_are_carried_and_the_public_tape_is_not_carried_beside_them() -> None:
+    world = World("BTC", node_venues=frozenset({VENUE}))
+    world.instruments(0, "BTC")
+    world.mark(0, 100.0)
+    world.account(0, "0xa", 0.0, ("BTC", 10.0))
+    assert world.market(0).accounts == 0, "as long as the node has told nothing, nobody hears what the account trades"
+    node_fill(world, 0.5, "0xsomebody", 1.0, 100.0)
+    world.account(1, "0xa", 0.0, ("BTC", 10.0))
+    node_fill(world, 2, "0xa", 1.0, 100.0, start_size=10.0)
+    world.trade(2, 100.0, 1.0, "0xa", "0xb")
+    assert world.market(2).observed_long_base == 11.0
+    node_fill(world, 3, "0xa", 1.0, 100.0, start_size=10.0)
+    assert world.market(3).observed_long_base == 0.0
+    health = world.engine.project(ns(3)).venues[0]
+    assert (health.fills_contradicted, health.fills_unexplained) == (1, 0)
+
+
+def test_a_hole_in_the_files_of_a_node_makes_the_accounts_unknown_and_one_in_the_public_tape_does_not() -> None:
+    world = World("BTC", node_venues=frozenset({VENUE}))
+    world.instruments(0, "BTC")
+    world.mark(0, 100.0)
+    node_fill(world, 0, "0xsomebody", 1.0, 100.0)
+    world.account(1, "0xa", 0.0, ("BTC", 10.0))
+    world.gap(2, connection="main")
+    world.mark(2, 100.0)
+    assert world.market(2).accounts == 1
+    world.gap(3, connection="node")
+    assert world.market(3).accounts == 0
+    node_fill(world, 4, "0xsomebody", 1.0, 100.0)
+    world.account(5, "0xa", 0.0, ("BTC", 10.0))
+    assert world.market(5).accounts == 1
+
+
+def test_a_unified_account_is_projected_from_its_balance_once_all_its_pools_have_answered() -> None:
+    world = fed_world()
+    engine = world.engine
+    engine.apply(AccountModeReport(**world.origin(1, "rest"), account="0xa", mode="unified"))
+    for pool, held in (("", position("BTC", 10.0, mark_price=100.0)), ("xyz", position("xyz:TSLA", 1.0, mark_price=20.0))):
+        engine.apply(
+            AccountSnapshot(
+                **world.origin(1, "rest"), account="0xa", exchange_ns=ns(1), cross_cash_usd=1e9, positions=(held,), pool=pool
+            )
+        )
+        assert world.market(1).accounts == 0
+    tokens = (HoldingReport("USDC", 49.5 + 0.2), HoldingReport("HYPE", 1e6))
+    engine.apply(AccountBalances(**world.origin(1, "rest"), account="0xa", balances=tokens))
+    # Worth 49.7 at 100, less 10 per dollar of a fall, and needs 0.1 per dollar and 0.2 for the other.
+    world.mark(2, 100.0)
+    assert deaths(world, 2) == {"long": [pytest.approx((1_000.0 - 49.5) / 9.9)]}
+    assert world.engine.project(ns(2)).venues[0].accounts_unknown_mode == 0
+
+
+def test_running_sums_agree_with_full_sweeps_through_a_long_and_varied_day() -> None:
+    """Ticks, holes in prices, fills, deltas, new tables: what is added up never strays from what is summed up."""
+    world = fed_world()
+    random = np.random.default_rng(11)
+    world.account(0, "0xa", 5_000.0, ("BTC", 100.0), ("ETH", -150.0))
+    tell(world, 0, 1, 9_000.0, position("BTC", -70.0), position("ETH", 9.0), holdings=[("WETH", 300.0)])
+    for step in range(1, 400):
+        at_s = step * 0.5
+        world.mark(at_s, float(100.0 * np.exp(random.normal(0.0, 0.2))), "BTC")
+        world.mark(at_s, float(10.0 * np.exp(random.normal(0.0, 0.2))), "WETH")
+        if step % 60 < 20:
+            world.mark(at_s, float(50.0 * np.exp(random.normal(0.0, 0.2))), "ETH")
+        if step % 7 == 0:
+            world.trade(at_s, 100.0, 1.0, "0xa", "0xb")
+        if step % 11 == 0:
+            change(world, at_s, 1 + step // 11, position("BTC", float(step)), cash=float(step))
+        if step % 50 == 0:
+            world.instruments(at_s, "BTC", rate=0.01 + step * 1e-5)
+        if step % 30 == 0:
+            world.account(at_s, "0xa", 5_000.0, ("BTC", 100.0), ("ETH", -150.0))
+        sweeps = world.engine.project(ns(at_s)).sweeps
+    assert sweeps.sweeps >= 40
+    assert sweeps.largest_drift_ratio <= 1e-9
+
+
+def test_nonsense_from_any_source_is_counted_or_ignored_and_never_raises() -> None:
+    """The same wherever it comes from: symbols that nobody knows, sizes of nothing, absurd prices, accounts without a name."""
+    world = fed_world()
+    tell(world, 1, 1, 1e17, position("NOPE", 1e17), position("BTC", -1e17), holdings=[("NADA", -1e17)])
+    change(world, 1, 2, position("NOPE", 0.0), position("BTC", 1e-300), holdings=[("NADA", 0.0), ("BTC", 5.0)])
+    tell(world, 1, 0, 0.0, position("WETH", 5.0), account="")
+    change(world, 1, 9, position("", 1.0), account="")
+    node_fill(world, 1, "0xa", 1e17, 1e14, symbol="", fee_usd=None)
+    node_fill(world, 1, "0xa", 0.0, 1e-9, symbol="xyz:TSLA")
+    world.account(2, "0xa", 5.0, ("BTC", 1.0), ("BTC", -1.0), ("WETH", 3.0), ("xyz:TSLA", 1.0))
+    node_fill(world, 3, "0xa", -2.0, 100.0, start_size=math.inf)
+    world.engine.apply(AccountBalances(**world.origin(3, "rest"), account="0xghost", balances=()))
+    world.engine.apply(
+        Instruments(**world.origin(3, "rest"), instruments=(Instrument("BTC", (), contract="asset"),), complete=False)
+    )
+    for at_s in (3.0, 9.0):
+        world.engine.project(ns(at_s))
+    world.instruments(10, "BTC")
+    world.mark(10, 100.0)
+    world.account(10, "0xa", -90.0, ("BTC", 1.0))
+    assert world.market(10).observed_long_base == 1.0
+    check_table(world.engine.accounts)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from connectors.events import Level
+from connectors.events import AccountSnapshot, HoldingReport, Instrument, Instruments, Level, MarginTier, PositionReport
 from monitor.evaluate import SURVIVAL_MOVES, evaluate
 from monitor.projection import Cascade, MarketProjection, Projection
 from monitor.triggers import Workspace
@@ -37,8 +37,8 @@ def hold(made: World, name: str, size: float, price: float, at_s: float = 0.0) -
 
 
 def project(made: World, at_s: float = 1.0, **settings: Any) -> Projection:
-    inputs = made.engine.freeze(ns(at_s), copy=True)
-    return evaluate(inputs._replace(settings=inputs.settings.model_copy(update=settings))).projection
+    inputs = made.engine.freeze(ns(at_s))
+    return evaluate(inputs._replace(settings=inputs.settings.model_copy(update=settings)))
 
 
 def btc(made: World, at_s: float = 1.0, **settings: Any) -> MarketProjection:
@@ -389,14 +389,99 @@ def test_one_large_account_that_is_lost_makes_a_market_stale_although_many_small
     assert reasons(market) == ["accounts"]
 
 
+# ------------------------------------------------------------------------------------------- accounts that are not plain
+
+
+def special(cash: float, *positions: PositionReport, holdings: tuple[tuple[str, float], ...] = ()) -> World:
+    """BTC at 100, an inverse contract on it at 100 and WETH at 50, of which 80 % count; one account of any kind, and books."""
+    made = World("BTC", "BTCUSD", "WETH")
+    made.instruments(0, "BTC")
+    inverse = Instrument("BTCUSD", (MarginTier(0.0, 0.01, 0.0),), contract="inverse")
+    asset = Instrument("WETH", (), contract="asset", collateral_ratio=0.8)
+    made.engine.apply(Instruments(**made.origin(0, "rest"), instruments=(inverse, asset), complete=False))
+    for symbol, price in (("BTC", 100.0), ("BTCUSD", 100.0), ("WETH", 50.0)):
+        made.mark(0, price, symbol)
+        made.book(0, BIDS, ASKS, symbol)
+    made.engine.apply(
+        AccountSnapshot(
+            **made.origin(0, "rest"),
+            account="0xspecial",
+            exchange_ns=ns(0),
+            cross_cash_usd=cash,
+            positions=positions,
+            holdings=tuple(HoldingReport(*held) for held in holdings),
+            mode="standard",
+        )
+    )
+    return made
+
+
+def told(symbol: str, size: float, side: Literal["net", "long", "short"] = "net") -> PositionReport:
+    return PositionReport(symbol, size, 100.0, None, None, None, side)
+
+
+def market_of(made: World, symbol: str) -> MarketProjection:
+    return next(market for market in project(made).markets if market.symbol == symbol)
+
+
+def test_an_inverse_position_is_observed_and_forced_in_coins() -> None:
+    """1,000 USD long from 100 with 45 USD: 45 + 10 p - 1,000 = 10 at 96.5, where it sells 10.36 coins."""
+    made = special(45.0, told("BTCUSD", 1_000.0))
+    market = market_of(made, "BTCUSD")
+    assert (market.observed_long_base, market.observed_short_base, market.accounts) == (10.0, 0.0, 1)
+    assert market.observed_notional_usd == pytest.approx(1_000.0)
+    [cluster] = market.clusters
+    assert cluster.side == "long"
+    assert cluster.price == pytest.approx(96.5)
+    assert cluster.notional_usd == pytest.approx(1_000.0, abs=0.01)
+    assert market.cascade_down is not None
+    assert market.cascade_down.forced_in_reach_base == pytest.approx(1_000.0 / 96.5)
+
+
+def test_a_hedge_is_observed_on_both_sides_and_forced_with_its_excess() -> None:
+    made = special(-96.5 * 5.86, told("BTC", 10.0, "long"), told("BTC", -4.0, "short"))
+    market = market_of(made, "BTC")
+    assert (market.observed_long_base, market.observed_short_base, market.accounts) == (10.0, 4.0, 1)
+    [cluster] = market.clusters
+    assert (cluster.side, cluster.accounts) == ("long", 1)
+    assert cluster.price == pytest.approx(96.5)
+    assert market.cascade_down is not None
+    assert market.cascade_down.forced_in_reach_base == pytest.approx(6.0)
+    assert market.cascade_up is not None
+    assert market.cascade_up.forced_in_reach_base == 0.0
+
+
+def test_a_hedge_and_an_inverse_position_under_water_are_backlog() -> None:
+    cascade = market_of(special(-700.0, told("BTC", 10.0, "long"), told("BTC", -4.0, "short")), "BTC").cascade_down
+    assert cascade is not None
+    assert (cascade.backlog_base, cascade.forced_in_reach_base) == (6.0, 0.0)
+    cascade = market_of(special(5.0, told("BTCUSD", -1_000.0)), "BTCUSD").cascade_up
+    assert cascade is not None
+    assert (cascade.backlog_base, cascade.forced_in_reach_base) == (10.0, 0.0)
+
+
+def test_collateral_is_in_no_total_and_no_cluster_of_its_own_market() -> None:
+    # Worth 0.8 * 50 * 10 = 400 with the collateral; dies when BTC reaches 96.5.
+    made = special(-400.0 - 96.5 * 9.9, told("BTC", 10.0), holdings=(("WETH", 10.0),))
+    asset = market_of(made, "WETH")
+    assert (asset.observed_long_base, asset.accounts, asset.accounts_excluded, asset.clusters) == (0.0, 0, 0, ())
+    assert asset.cascade_down is not None
+    assert (asset.cascade_down.forced_in_reach_base, asset.cascade_down.backlog_base) == (0.0, 0.0)
+    [cluster] = market_of(made, "BTC").clusters
+    assert cluster.price == pytest.approx(96.5)
+    made.mark(0.5, 49.0, "WETH")
+    [cluster] = btc(made).clusters
+    assert cluster.price == pytest.approx(96.5 + 8.0 / 9.9), "with less collateral it dies earlier"
+
+
 # -------------------------------------------------------------------------------------------------------------- the function
 
 
 def test_an_evaluation_is_a_pure_function_of_its_inputs() -> None:
-    inputs = cascading().engine.freeze(ns(1), copy=True)
-    first = msgspec.json.encode(evaluate(inputs).projection)
+    inputs = cascading().engine.freeze(ns(1))
+    first = msgspec.json.encode(evaluate(inputs))
     workspace = Workspace(100)
-    assert all(msgspec.json.encode(evaluate(inputs, given).projection) == first for given in (None, workspace, workspace))
+    assert all(msgspec.json.encode(evaluate(inputs, given)) == first for given in (None, workspace, workspace))
 
 
 def test_markets_come_in_order_and_those_that_did_not_change_as_they_were() -> None:

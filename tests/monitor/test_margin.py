@@ -13,6 +13,7 @@ from monitor.margin import (
     base_coefficient,
     build_tier_table,
     check_tiers,
+    has_jumps,
     leg_value,
     second_tier_price,
     solve_tiered_trigger,
@@ -20,6 +21,7 @@ from monitor.margin import (
 
 BTC_TIERS = (MarginTier(0.0, 0.0125, 0.0), MarginTier(150e6, 0.025, 1_875_000.0))
 MID_CAP_TIERS = (MarginTier(0.0, 0.05, 0.0), MarginTier(20e6, 0.1, 1_000_000.0))
+FLAT = (MarginTier(0.0, 0.02, 0.0),)
 THREE_TIERS = (MarginTier(0.0, 0.01, 0.0), MarginTier(1e6, 0.02, 10_000.0), MarginTier(5e6, 0.05, 160_000.0))
 
 
@@ -114,3 +116,18 @@ def test_an_empty_list_of_markets_gives_an_empty_table() -> None:
 def test_impossible_tiers_are_refused_by_name(tiers: tuple[MarginTier, ...], text: str) -> None:
     with pytest.raises(TierError, match=f"^BTC: .*{text}"):
         check_tiers("BTC", tiers)
+
+
+def test_tables_without_deductions_have_jumps_and_others_have_none() -> None:
+    without = (MarginTier(0.0, 0.01, 0.0), MarginTier(1_000.0, 0.05, 0.0))
+    rounded = (MarginTier(0.0, 0.01, 0.0), MarginTier(1e6, 0.02, 10_000.009))
+    assert has_jumps(build_tier_table([BTC_TIERS, without, (), THREE_TIERS, rounded, FLAT])).tolist() == [
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+    assert has_jumps(build_tier_table([FLAT])).tolist() == [False]
+    assert has_jumps(build_tier_table([])).tolist() == []

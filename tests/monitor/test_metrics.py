@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.metrics import ProjectionCollector, Reading
 from monitor.metrics_catalogue import CATALOGUE
-from monitor.projection import MarketProjection, Projection
+from monitor.projection import DisagreementCounts, MarketProjection, Projection
 from tests.conftest import missing
 from tests.monitor.web.builder import World, alert
 
@@ -32,10 +32,15 @@ WEB = {
     "stream_clients_refused": 0,
     "history_markets": 3,
     "history_markets_refused": 0,
+    "account_questions": 5,
+    "account_requests_refused": 0,
+    "account_aliases": 2,
+    "account_aliases_forgotten": 0,
 }
 LABELS = {"venue", "symbol", "side", "provenance", "within", "move", "scenario", "completeness"}
 OPERATIONAL_LABELS = {
     "channel",
+    "figure",
     "connection",
     "state",
     "reason",
@@ -262,7 +267,35 @@ def test_the_openmetrics_text_parses_and_can_be_stamped_for_backfilling() -> Non
     assert None not in stamps
 
 
+def with_disagreements() -> Reading:
+    read = reading()
+    assert read.projection is not None
+    counts = DisagreementCounts("liquidation_price", (1e-9, 1e-6, 0.1), (5, 3, 1, 2), 4.5)
+    venue = msgspec.structs.replace(read.projection.venues[0], disagreements=(counts,))
+    return msgspec.structs.replace(read, projection=msgspec.structs.replace(read.projection, venues=(venue,)))
+
+
+def test_disagreements_with_a_venue_are_a_histogram_of_relative_differences() -> None:
+    read = with_disagreements()
+    assert read.projection is not None
+    labels = {"venue": read.projection.venues[0].venue, "figure": "liquidation_price"}
+    buckets = [value(read, "account_disagreement_ratio_bucket", **labels, le=bound) for bound in ("1e-09", "1e-06", "0.1", "+Inf")]
+    assert buckets == [5.0, 8.0, 9.0, 11.0]
+    assert value(read, "account_disagreement_ratio_count", **labels) == 11.0
+    assert value(read, "account_disagreement_ratio_sum", **labels) == 4.5
+    assert value(read, "account_disagreement_ratio_count", venue="elsewhere", figure="liquidation_price") is None
+
+
+def test_a_histogram_that_does_not_fit_the_cap_is_left_out_whole_and_counted() -> None:
+    read = with_disagreements()
+    series = value(read, "series")
+    assert series is not None
+    for limit in range(30, 40):
+        got = [name for name, _ in values(read, max_series=limit) if name.startswith("liqmon_account_disagreement")]
+        assert len(got) in {0, 6}
+
+
 def test_every_family_of_the_catalogue_can_occur() -> None:
-    got = {name for name, _ in values(reading())}
+    got = {name.removesuffix("_bucket") for name, _ in values(with_disagreements())}
     # The market and its up and down cascades fill everything in the test world.
     assert set(CATALOGUE) - got == set()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.frames import Frame, RestRequest, wrap_rest_response
 from connectors.registry import VENUES
-from monitor.engine import EngineSettings
+from monitor.engine_settings import EngineSettings
 from monitor.projection import Projection
 from monitor.replay import SILENCE_MAX_NS, Replay
 from monitor.settings import ProjectionSettings, StalenessSettings

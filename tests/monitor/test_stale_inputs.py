@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from connectors.events import BookSnapshot, Level, MarkPrice, SubscriptionNotice
 from connectors.frames import REST_CONNECTION, Frame
 from connectors.hyperliquid import Hyperliquid
@@ -157,9 +155,7 @@ def test_the_index_price_ages_too() -> None:
     assert market.funding_rate is None
 
 
-def test_sums_over_many_positions_do_not_outlive_a_lost_tape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above TOTALS_AT_ONCE positions sums are reused for five seconds, even if every account was invalidated meanwhile."""
-    monkeypatch.setattr("monitor.engine.TOTALS_AT_ONCE", 0)
+def test_sums_over_many_positions_do_not_outlive_a_lost_tape() -> None:
     world = live_world()
     world.trade(0.5, 100.0, 1.0, "0xother", "0xsomebody")
     assert world.market(1).accounts == 2
@@ -171,11 +167,10 @@ def test_sums_over_many_positions_do_not_outlive_a_lost_tape(monkeypatch: pytest
     assert market.stale
 
 
-def test_sums_of_an_evaluation_that_began_before_a_gap_are_not_reused_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.engine.TOTALS_AT_ONCE", 0)
+def test_sums_of_an_evaluation_that_began_before_a_gap_are_not_reused_after_it() -> None:
     world = live_world()
     world.trade(0.5, 100.0, 1.0, "0xother", "0xsomebody")
-    inputs = world.engine.freeze(ns(1), copy=True)
+    inputs = world.engine.freeze(ns(1))
     world.gap(1.1)
     world.engine.adopt(evaluate(inputs))
     _feed_market(world, 1.2)

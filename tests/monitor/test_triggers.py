@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from connectors.events import MarginTier
 from monitor.margin import TierTable, base_coefficient, build_tier_table, second_tier_price
-from monitor.triggers import Legs, Workspace, sweep
+from monitor.state.legs import LegTable
+from monitor.triggers import NO_LEGS, Legs, Workspace, find_triggers, sweep, value_legs
+from tests.monitor.state.walks import Leg, Terms
+from tests.monitor.state.walks import scalar_surplus as account_surplus
 
 TIERS = [
     (MarginTier(0.0, 0.0125, 0.0), MarginTier(1.5e5, 0.025, 1_875.0)),
@@ -131,3 +134,146 @@ def test_a_workspace_is_reused_without_leaking_the_sweep_before() -> None:
     fresh = sweep(few, np.array([500.0]), prices_before, TABLE)
     assert reused.trigger_price.tolist() == fresh.trigger_price.tolist()
     assert np.shares_memory(reused.trigger_price, workspace.trigger)
+
+
+# ------------------------------------------------------------------------------------------------- accounts that are not plain
+
+TERMS = [
+    Terms(tiers=TIERS[0]),
+    Terms("inverse", (MarginTier(0.0, 0.01, 0.0), MarginTier(20.0, 0.05, 0.8))),
+    Terms("asset", (), 0.7),
+    Terms(tiers=(MarginTier(0.0, 0.01, 0.0), MarginTier(500.0, 0.05, 0.0))),
+]
+"""The last is the table of a venue without deductions: maintenance jumps where a tier begins."""
+
+
+def mixed_table(marks: list[float]) -> LegTable:
+    legs = LegTable()
+    legs.set_terms(build_tier_table([item.tiers for item in TERMS], [item.contract for item in TERMS]), {(2, 0): 0.7}, {})
+    for market, mark in enumerate(marks):
+        legs.set_price(market, mark)
+    return legs
+
+
+def add_account(table: LegTable, cash: float, held: list[Leg]) -> int:
+    row = table.new_row()
+    table.cash_usd[row] = cash
+    for leg in held:
+        table.add(row, leg.market, leg.size, entry_price=leg.entry_price, is_holding=leg.is_holding)
+    table.settle(row)
+    return row
+
+
+def triggers_of(table: LegTable, row: int) -> dict[int, float]:
+    """Return the trigger price of a row by market; the legs that it has in one market share it."""
+    found: dict[int, float] = {}
+    for market, slot in table.legs_of(row):
+        legs = table.column(market).legs(market)
+        price = np.full(legs.size.size, table.price_of(market))
+        value, trigger = np.empty(price.size), np.empty(price.size)
+        value_legs(legs, price, table.tiers, out=value)
+        find_triggers(legs, price, value, table.tiers, shock=table.surplus_usd[legs.account], trigger=trigger)
+        assert found.get(market, trigger[slot]) == pytest.approx(trigger[slot], nan_ok=True)
+        found[market] = float(trigger[slot])
+    return found
+
+
+hedges = st.lists(
+    st.builds(
+        lambda market, size, entry, is_coin: Leg(market, size, entry, market == 2 or (market == 1 and is_coin)),
+        st.integers(0, 3),
+        st.one_of(st.floats(0.01, 500.0), st.floats(-500.0, -0.01)),
+        st.floats(20.0, 200.0),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(hedges, st.tuples(*[st.floats(5.0, 300.0)] * 4).map(list), st.floats(0.0, 1e5))
+def test_nothing_happens_between_the_price_and_the_trigger_and_something_does_at_it(
+    held: list[Leg], marks: list[float], spare: float
+) -> None:
+    """A slow account from the venue's text, walked in small steps: hedges, inverse contracts, collateral and jumping tables."""
+    start, _ = account_surplus(0.0, held, marks, TERMS)
+    cash = spare - start
+    table = mixed_table(marks)
+    row = add_account(table, cash, held)
+    gross = abs(cash) + sum(abs(leg.size) * max(marks[leg.market], 1.0) * 10.0 for leg in held)
+    if spare <= 1e-9 * gross:
+        return
+
+    def surplus_at(market: int, price: float) -> float:
+        moved = [price if place == market else mark for place, mark in enumerate(marks)]
+        return account_surplus(cash, held, moved, TERMS)[0]
+
+    for market, trigger in triggers_of(table, row).items():
+        mark = marks[market]
+        exists = trigger > 0.0
+        reach = abs(trigger - mark) if exists else math.inf
+        for share in np.linspace(0.001, 0.999, 60).tolist():
+            # As far as the trigger is away, and not beyond: on both sides of the price.
+            down, up = mark * (1.0 - share), mark * (1.0 + 5.0 * share)
+            for price in (down, up):
+                if abs(price - mark) < reach * (1.0 - 1e-9):
+                    assert surplus_at(market, price) >= -1e-9 * gross
+        if exists:
+            beyond = trigger * (1.0 + math.copysign(1e-7, trigger - mark))
+            assert surplus_at(market, beyond) <= 1e-6 * gross
+
+
+def test_a_hedge_is_liquidated_where_the_net_of_its_sides_says_on_both() -> None:
+    table = mixed_table([100.0, 100.0, 10.0, 100.0])
+    row = add_account(table, -100.0, [Leg(0, 3.0), Leg(0, -1.0)])
+    # -100 + 2 p = 0.0125 * 4 p
+    assert triggers_of(table, row) == pytest.approx({0: 100.0 / 1.95})
+
+
+def test_of_two_prices_that_would_do_it_the_nearer_one_is_told() -> None:
+    """A hedge with excess and much maintenance may die of a fall or, when its maintenance outgrows the excess, of a rise."""
+    table = mixed_table([100.0, 100.0, 10.0, 40.0])
+    # Long 10 and short 9: 400 and 360 USD, just below the bound of 500 USD at which maintenance becomes 5 % of everything.
+    row = add_account(table, 5.0, [Leg(3, 10.0), Leg(3, -9.0)])
+    trigger = triggers_of(table, row)[3]
+    # At 50 the long side is in the second tier: 5 + 50 - 25 - 4.5 is still enough, at 55.6 the short side is too.
+    assert math.isnan(trigger)
+    row = add_account(table, -34.0, [Leg(3, 10.0), Leg(3, -9.0)])
+    trigger = triggers_of(table, row)[3]
+    assert math.isnan(trigger), "it is under water"
+    row = add_account(table, -28.0, [Leg(3, 10.0), Leg(3, -9.0)])
+    trigger = triggers_of(table, row)[3]
+    # Down: -28 + p = 0.19 p at 34.57. Up: at 50 maintenance of the long side jumps to 25, and -28 + 50 - 25 - 4.5 is below zero.
+    assert trigger == pytest.approx(28.0 / 0.81)
+    row = add_account(table, -20.0, [Leg(3, 10.0), Leg(3, -9.0)])
+    trigger = triggers_of(table, row)[3]
+    # Down: 20 / 0.81 = 24.7, fifteen away. Up: -20 + 50 - 29.5 is enough, and at 55.6 the short side jumps too.
+    assert trigger == pytest.approx(20.0 / 0.81)
+
+
+def test_a_short_that_dies_where_maintenance_jumps_dies_at_that_bound() -> None:
+    table = mixed_table([100.0, 100.0, 10.0, 45.0])
+    row = add_account(table, 515.0, [Leg(3, -10.0)])
+    # 515 - 500 - 5 is enough just below 50 and 515 - 500 - 25 is not: no line has its root between the two.
+    assert triggers_of(table, row) == {3: 50.0}
+    table.sweep()
+    assert table.distance_ratio[row] == pytest.approx(5.0 / 45.0)
+
+
+def test_an_asset_that_is_owed_is_liquidated_by_a_rise() -> None:
+    table = mixed_table([100.0, 100.0, 10.0, 100.0])
+    row = add_account(table, 120.0, [Leg(2, -10.0, is_holding=True)])
+    assert triggers_of(table, row) == pytest.approx({2: 12.0})
+
+
+def test_collateral_dies_with_the_share_that_counts() -> None:
+    table = mixed_table([100.0, 100.0, 10.0, 100.0])
+    row = add_account(table, -56.0, [Leg(2, 10.0, is_holding=True)])
+    assert triggers_of(table, row) == pytest.approx({2: 8.0})
+
+
+def test_empty_arrays_of_legs_are_swept_to_nothing() -> None:
+    swept = sweep(NO_LEGS, np.array([1.0]), np.array([100.0, 100.0, 100.0]), TABLE)
+    assert swept.surplus_usd.tolist() == [1.0]
+    assert swept.trigger_price.size == 0

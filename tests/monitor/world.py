@@ -22,7 +22,8 @@ from connectors.events import (
     Quote,
     Trade,
 )
-from monitor.engine import Engine, EngineSettings
+from monitor.engine import Engine
+from monitor.engine_settings import EngineSettings
 from monitor.projection import MarketProjection
 from monitor.settings import ProjectionSettings, StalenessSettings
 

@@ -8,6 +8,7 @@ import pytest
 
 from connectors.simulated.account_messages import account_mode, clearinghouse_state, fills_data, spot_state
 from connectors.simulated.exchange import Exchange, ExchangeConfig
+from connectors.simulated.liquidation_price import liquidation_prices
 from connectors.simulated.markets import MICROS_PER_USD
 from connectors.simulated.population import PopulationConfig
 from connectors.simulated.simulation import Simulation, SimulationConfig
@@ -16,7 +17,9 @@ from tests.connectors.simulated.worlds import START_MS, give, quote, set_mark, w
 
 @pytest.fixture(scope="module")
 def simulation() -> Simulation:
-    config = SimulationConfig(seed=5, scenario="crash", population=PopulationConfig(accounts=150))
+    config = SimulationConfig(
+        seed=5, scenario="crash", population=PopulationConfig(accounts=150, isolated_share=0.2, unified_share=0.2)
+    )
     simulation = Simulation(config)
     for block in range(1, 70):
         simulation.step(config.start_ms + 1_000 * block)
@@ -76,6 +79,13 @@ def test_the_identities_of_an_account_hold(simulation: Simulation) -> None:
         assert state["time"] == exchange.time_ms
 
 
+def test_an_answer_is_the_same_with_liquidation_prices_that_were_found_for_all_accounts_at_once(simulation: Simulation) -> None:
+    exchange, table = simulation.exchange, simulation.table
+    prices_usd = [liquidation_prices(table, market, exchange.mark) for market in range(len(exchange.markets))]
+    for row in range(len(table)):
+        assert clearinghouse_state(exchange, row, prices_usd) == clearinghouse_state(exchange, row)
+
+
 def test_an_account_that_was_never_seen_has_nothing(simulation: Simulation) -> None:
     state = state_of(simulation.exchange, None)
     assert state["assetPositions"] == []
@@ -88,12 +98,53 @@ def test_a_unified_account_shows_its_positions_but_not_what_backs_them(simulatio
     table, exchange = simulation.table, simulation.exchange
     rows = [row for row in simulation.population.ordinary if table.unified[row]]
     assert {account_mode(exchange, row) for row in rows} == {"unifiedAccount"}
-    row = next(row for row in rows if table.positions(row) and table.collateral[row])
-    shown = float(state_of(exchange, row)["crossMarginSummary"]["accountValue"])
-    (balance,) = json.loads(json.dumps(spot_state(exchange, row)))["balances"]
-    backed = table.cross_value(row, exchange.mark) / MICROS_PER_USD
-    assert shown + float(balance["total"]) == pytest.approx(backed, rel=1e-9)
-    assert shown < 0.2 * backed
+    ratios = []
+    for row in rows:
+        shown = float(state_of(exchange, row)["crossMarginSummary"]["accountValue"])
+        backed = table.cross_value(row, exchange.mark) / MICROS_PER_USD
+        assert shown == pytest.approx(backed - int(table.collateral[row]) / MICROS_PER_USD, rel=1e-9, abs=1e-6)
+        if table.collateral[row]:
+            ratios.append(shown / backed)
+    # As in the venue's example, where 25.9 is shown and 977.6 is there.
+    assert min(ratios) < 25.9 / 977.6
+
+
+def test_the_spot_total_of_a_unified_account_is_all_that_stands_behind_its_positions(simulation: Simulation) -> None:
+    table, exchange = simulation.table, simulation.exchange
+    kinds = set()
+    for row in simulation.population.ordinary:
+        balances = json.loads(json.dumps(spot_state(exchange, row)))["balances"]
+        if not table.unified[row]:
+            assert balances == []
+            continue
+        (balance,) = balances
+        assert (balance["coin"], balance["token"]) == ("USDC", 0)
+        state = state_of(exchange, row)
+        positions = [entry["position"] for entry in state["assetPositions"]]
+        isolated = sum(float(item["marginUsed"]) for item in positions if item["leverage"]["type"] == "isolated")
+        backed = int(table.collateral[row]) / MICROS_PER_USD + float(state["marginSummary"]["accountValue"])
+        assert float(balance["total"]) == pytest.approx(backed, rel=1e-12, abs=1e-6)
+        assert float(balance["total"]) - isolated == pytest.approx(
+            table.cross_value(row, exchange.mark) / MICROS_PER_USD, rel=1e-9, abs=1e-6
+        )
+        kinds |= {item["leverage"]["type"] for item in positions}
+    assert kinds == {"cross", "isolated"}
+
+
+def test_a_unified_account_is_liquidated_when_its_ratio_passes_one() -> None:
+    exchange, engine = world(config=ExchangeConfig(partial_liquidation=False))
+    give(exchange, 1, 0, 100.0, 1_000.0)
+    exchange.table.unified[1] = True
+    exchange.table.collateral[1] = 950 * MICROS_PER_USD
+    exchange.table.raw[1] -= 950 * MICROS_PER_USD
+    quote(exchange, 0, [(94.0, 1_000.0)], is_bid=True)
+    # Short where 1,000 - 100 * fall < 5 % of 100 * price, that is below 94.7369.
+    for step, (price_usd, closed) in enumerate([(94.7369, False), (94.7368, True)], start=1):
+        exchange.begin_block(START_MS + step)
+        set_mark(exchange, 0, price_usd)
+        (balance,) = json.loads(json.dumps(spot_state(exchange, 1)))["balances"]
+        ratio = float(state_of(exchange, 1)["crossMaintenanceMarginUsed"]) / float(balance["total"])
+        assert (ratio > 1.0) == closed == engine.run()
 
 
 def test_both_parties_of_a_forced_order_see_whom_it_closed() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.simulated.accounts import AccountTable
+from connectors.simulated.draws import Draws
 from connectors.simulated.markets import MARKETS, MICROS_PER_USD, Market
+from connectors.simulated.population import PopulationConfig, build_population
 from tests.connectors.simulated.worlds import HYPE, ROUND, address
 
 
@@ -85,3 +88,15 @@ def test_margin_is_short_only_strictly_below_maintenance() -> None:
     assert not table.margins([348_000]).cross_short()[1]
     table.raw[1] -= 1
     assert table.margins([348_000]).cross_short()[1]
+
+
+def test_the_margin_of_some_accounts_is_that_of_all_to_the_last_bit() -> None:
+    table = build_population(MARKETS, PopulationConfig(accounts=500, isolated_share=0.3, unified_share=0.2), Draws(3)).table
+    marks = [market.price(market.initial_price_usd * 0.97) for market in MARKETS]
+    everything = table.margins(marks)
+    for rows in (np.asarray([7]), np.asarray([400, 3, 3, 77]), np.arange(len(table))[::-1]):
+        some = table.margins(marks, rows)
+        for name in everything.__struct_fields__:
+            assert np.array_equal(getattr(some, name), getattr(everything, name)[rows]), name
+        assert np.array_equal(some.cross_short(), everything.cross_short()[rows])
+        assert np.array_equal(some.isolated_short(), everything.isolated_short()[rows])

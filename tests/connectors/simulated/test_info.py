@@ -41,7 +41,7 @@ def test_every_request_type_is_answered(simulation: Simulation) -> None:
     assert set(answer(simulation, type="allMids")) == {"BTC", "ETH", "SOL", "HYPE"}
     assert len(answer(simulation, type="l2Book", coin="BTC")["levels"][0]) == 20
     assert "spread" in answer(simulation, type="l2Book", coin="BTC", nSigFigs=3)
-    assert answer(simulation, type="perpDexs") == [None]
+    assert answer(simulation, type="perpDexs") == answer(simulation, type="perpDexs", dex="") == [None]
     assert answer(simulation, type="exchangeStatus") == {"specialStatuses": None, "time": simulation.exchange.time_ms}
     assert answer(simulation, type="clearinghouseState", user=user.upper().replace("0X", "0x"))["assetPositions"]
     assert answer(simulation, type="clearinghouseState", user=ANY_USER)["assetPositions"] == []
@@ -49,6 +49,13 @@ def test_every_request_type_is_answered(simulation: Simulation) -> None:
     assert "balances" in answer(simulation, type="spotClearinghouseState", user=user)
     assert answer(simulation, type="marginTable", id=56) == meta["marginTables"][-1][1]
     assert answer(simulation, type="marginTable", id=10)["marginTiers"] == [{"lowerBound": "0.0", "maxLeverage": 10}]
+
+
+def test_the_main_dex_may_be_named_or_not(simulation: Simulation) -> None:
+    user = simulation.table.addresses[0]
+    plain = answer(simulation, type="clearinghouseState", user=user)
+    assert answer(simulation, type="clearinghouseState", user=user, dex="") == plain
+    assert answer(simulation, type="clearinghouseState", user=user, dex=None) == plain
 
 
 def test_recent_trades_and_fills_come_newest_first(simulation: Simulation) -> None:
@@ -71,6 +78,7 @@ def test_recent_trades_and_fills_come_newest_first(simulation: Simulation) -> No
         ({"type": "l2Book", "coin": "BTC", "nSigFigs": 5, "mantissa": 1}, 500, b"null"),
         ({"type": "l2Book", "coin": "BTC", "nSigFigs": 6}, 500, b"null"),
         ({"type": "meta", "dex": "nowhere"}, 500, b"null"),
+        ({"type": "clearinghouseState", "user": ANY_USER, "dex": "xyz"}, 500, b"null"),
         ({"type": "marginTable", "id": 999}, 500, b"null"),
     ],
 )

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connectors.simulated.accounts import AccountTable
-from connectors.simulated.liquidation_price import liquidation_price
+from connectors.simulated.draws import Draws
+from connectors.simulated.liquidation_price import liquidation_price, liquidation_prices
 from connectors.simulated.markets import MARKETS, MICROS_PER_USD, MarginTier, Market
+from connectors.simulated.population import PopulationConfig, build_population
 from tests.connectors.simulated.worlds import address
 
 BTC = MARKETS[0]
@@ -113,3 +116,25 @@ def test_the_margin_check_turns_at_the_liquidation_price_and_nowhere_else(
                 margins = table.margins(trial)
                 short = margins.isolated_short()[0, index] if table.isolated[0, index] else margins.cross_short()[0]
                 assert bool(short) == (sign * lots < 0)
+
+
+@pytest.mark.parametrize("fall", [0.0, 0.06, 0.3])
+def test_the_prices_of_all_accounts_at_once_are_those_of_each(fall: float) -> None:
+    table = build_population(MARKETS, PopulationConfig(accounts=300, isolated_share=0.3, unified_share=0.3), Draws(4)).table
+    marks = [market.price(market.initial_price_usd * (1.0 - fall)) for market in MARKETS]
+    found = 0
+    for market in range(len(MARKETS)):
+        prices = liquidation_prices(table, market, marks)
+        for row in range(len(table)):
+            price = liquidation_price(table, row, market, marks) if table.lots[row, market] else None
+            if price is None:
+                assert math.isnan(prices[row])
+            else:
+                assert prices[row] == pytest.approx(price, rel=1e-13)
+                found += 1
+    assert found > 300
+
+
+def test_a_market_without_positions_has_no_liquidation_prices() -> None:
+    table = AccountTable((BTC,), [address(0), address(1)])
+    assert np.isnan(liquidation_prices(table, 0, [BTC.price(80_000)])).all()

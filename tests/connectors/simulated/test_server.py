@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -24,7 +26,7 @@ from connectors.frames import Frame, RestRequest, wrap_rest_response
 from connectors.hyperliquid import Hyperliquid
 from connectors.simulated.population import PopulationConfig
 from connectors.simulated.server import SimulatedVenueServer
-from connectors.venue import VenueSettings
+from connectors.venue import AccountQuestion, VenueSettings
 from tests.connectors.simulated.worlds import QUICK_CRASH, START_MS
 
 COINS = ("BTC", "ETH", "SOL", "HYPE")
@@ -171,7 +173,8 @@ async def test_the_real_venue_file_reads_everything_that_is_sent(http: aiohttp.C
                     payload = text.encode()
                     silent[index].discard(parser.channel_key(payload) or "")
                     events += parser.parse(Frame(parser.name, plan.name, 1, payload))
-        requests = parser.bootstrap(settings) + parser.account_requests(venue.account_addresses()[3], mode_known=False)
+        question = AccountQuestion(venue.account_addresses()[3], mode=True, balances=True)
+        requests = parser.bootstrap(settings) + parser.account_requests(question)
         for request in requests:
             events += parser.parse(Frame(parser.name, "rest", 1, await exchange(http, venue, request)))
         for socket in sockets:
@@ -183,6 +186,25 @@ async def test_the_real_venue_file_reads_everything_that_is_sent(http: aiohttp.C
     victims = {venue.simulation.table.addresses[record.account] for record in venue.simulation.engine.records}
     assert liquidations
     assert {liquidation.account for liquidation in liquidations} <= victims
+
+
+async def test_a_node_directory_fills_with_every_block(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    async with server(scenario="crash", node_directory=tmp_path) as venue, http.ws_connect(venue.websocket_url) as socket:
+        for coin in COINS:
+            await socket.send_json({"method": "subscribe", "subscription": {"type": "trades", "coin": coin}})
+        await drain(socket)
+        venue.step(120)
+        tape = Counter(trade["tid"] for frame in await drain(socket) for trade in json.loads(frame)["data"])
+        # The first block was made at the start, before anybody was there; the files have it too.
+        path = tmp_path / "node_fills_by_block/hourly/20251009/8"
+        blocks = [json.loads(line) for line in path.read_bytes().splitlines()]
+        written = Counter(fill["tid"] for block in blocks for _, fill in block["events"])
+        numbers = [block["block_number"] for block in blocks]
+        assert numbers == list(range(numbers[0], numbers[0] + 121))
+        assert written == dict.fromkeys(tape, 2)
+        assert len(tape) > 500
+        state = await ask(http, venue, type="clearinghouseState", user=blocks[-1]["events"][0][0], dex="")
+        assert state["time"] == venue.simulation.exchange.time_ms
 
 
 async def exchange(http: aiohttp.ClientSession, venue: SimulatedVenueServer, request: RestRequest) -> bytes:

@@ -54,6 +54,7 @@ def give(exchange: Exchange, row: int, market: int, size: float, equity_usd: flo
     for holder, signed in ((row, lots), (0, -lots)):
         table.lots[holder, market] += signed
         table.cost[holder, market] += signed * price
+        table.touched.add(holder)
     table.raw[0] += lots * price
     equity = round(equity_usd * MICROS_PER_USD)
     if isolated:

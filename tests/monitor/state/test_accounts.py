@@ -1,304 +1,339 @@
-"""Accounts: discovered on the tape, known from polls, carried by fills, and honest about what they cannot know."""
+"""Accounts: who there is, how far each can be believed, whom a full table lets go, and what its rows leave behind."""
 
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from connectors.events import AccountSnapshot, MarginTier, PositionReport
-from monitor.margin import build_tier_table
-from monitor.state.accounts import AccountTable, PollDemand
+from connectors.events import AccountMode
+from monitor.state.accounts import MODE_OTHER, MODE_STANDARD, MODE_UNIFIED, AccountTable
 from monitor.state.fills import Fill
-from monitor.triggers import sweep
+from tests.monitor.state.desk import AGE_MAX_NS, NS, VENUE, Desk, ns, position
+from tests.monitor.state.walks import check_table
 
-TIERS = build_tier_table([(MarginTier(0.0, 0.0125, 0.0),), (MarginTier(0.0, 0.02, 0.0),)])
-NS = 1_000_000_000
-AGE_MAX = 600 * NS
-
-
-def position(
-    size: float, isolated_cash: float | None = None, symbol: str = "BTC", venue_price: float | None = None
-) -> PositionReport:
-    return PositionReport(symbol, size, None, isolated_cash, venue_price, None)
-
-
-def report(account: str, cash: float, *positions: PositionReport, at_s: float = 100.0) -> AccountSnapshot:
-    return AccountSnapshot(
-        venue="hyperliquid",
-        connection="rest",
-        received_ns=int(at_s * NS),
-        account=account,
-        exchange_ns=int(at_s * NS),
-        cross_cash_usd=cash,
-        positions=positions,
-    )
-
-
-def known(table: AccountTable, account: str, cash: float, *positions: PositionReport, at_s: float = 100.0) -> None:
-    markets = [0 if item.symbol == "BTC" else 1 for item in positions]
-    table.apply_snapshot(report(account, cash, *positions, at_s=at_s), markets, TIERS)
-    table.set_mode("hyperliquid", account, "standard", int(at_s * NS))
-
-
-def fill(table: AccountTable, account: str, size: float, price: float, at_s: float, market: int = 0) -> None:
-    table.apply_fill("hyperliquid", account, Fill(int(at_s * NS), market, size, price), int(at_s * NS), TIERS)
-
-
-def surplus(table: AccountTable, *prices: float, now_s: float = 101.0) -> dict[str, float]:
-    cash = table.projectable_cash(int(now_s * NS), AGE_MAX)
-    swept = sweep(table.legs(copy=False), cash, np.array(prices), TIERS)
-    return {table.name(row)[1]: float(swept.surplus_usd[row]) for row in range(1, cash.size) if table.name(row)[1]}
-
-
-def sizes(table: AccountTable) -> list[float]:
-    legs = table.legs(copy=False)
-    return sorted(legs.size[legs.size != 0.0].tolist())
+# ----------------------------------------------------------------------------------------------------------------- standing
 
 
 def test_a_polled_account_is_projected_from_its_cash_and_positions() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", -700_000.0, position(10.0))
-    assert surplus(table, 80_000.0, 1.0) == {"0xa": pytest.approx(100_000.0 - 10_000.0)}
+    desk = Desk()
+    desk.known("0xa", -700.0, position(10.0))
+    assert desk.surplus("0xa") == pytest.approx(300.0 - 12.5)
+    assert desk.counts() == (1, 1, 0, 0)
 
 
 def test_an_isolated_position_is_an_account_of_its_own() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 5_000.0, position(1.0, isolated_cash=-900.0), position(2.0, symbol="ETH"))
-    cash = table.projectable_cash(101 * NS, AGE_MAX)
-    swept = sweep(table.legs(copy=False), cash, np.array([1_000.0, 50.0]), TIERS)
-    values = sorted(value for value in swept.surplus_usd.tolist() if not np.isnan(value))
-    assert values == pytest.approx(sorted([1_000.0 - 900.0 - 12.5, 5_000.0 + 100.0 - 2.0]))
+    desk = Desk()
+    desk.known("0xa", 5_000.0, position(1.0, isolated_cash_usd=-90.0), position(2.0, "ETH"))
+    main = desk.row("0xa")
+    [isolated] = desk.table.isolated[main]
+    assert desk.surplus("0xa") == pytest.approx(5_000.0 + 100.0 - 2.0)
+    assert desk.table.legs.surplus_usd[isolated] == pytest.approx(100.0 - 90.0 - 1.25)
+    assert (desk.table.owner(isolated), desk.table.name(isolated)) == (main, (VENUE, "0xa"))
+    assert desk.table.is_live(np.array([main, isolated]), ns(110.0), AGE_MAX_NS).all()
 
 
 def test_an_account_seen_only_on_the_tape_is_known_by_name_and_projected_by_nobody() -> None:
-    table = AccountTable(10)
-    fill(table, "0xa", 1.0, 100.0, 99.0)
-    assert table.counts("hyperliquid", 100 * NS, AGE_MAX) == (1, 0, 0, 0)
-    assert sizes(table) == []
+    desk = Desk()
+    desk.fill("0xa", 1.0, 100.0, 99.0)
+    assert desk.counts(100.0) == (1, 0, 0, 0)
+    assert desk.sizes("0xa") == {}
 
 
-def test_an_account_of_unknown_or_other_mode_is_not_projected() -> None:
-    table = AccountTable(10)
-    table.apply_snapshot(report("0xa", 10.0, position(1.0)), [0], TIERS)
-    assert np.isnan(surplus(table, 100.0, 1.0)["0xa"])
-    table.set_mode("hyperliquid", "0xa", "unified", 0)
-    assert np.isnan(surplus(table, 100.0, 1.0)["0xa"])
-    assert table.counts("hyperliquid", 101 * NS, AGE_MAX) == (1, 0, 0, 1)
-
-
-def test_a_fill_after_the_poll_carries_position_and_cash() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 1_000.0, position(2.0))
-    fill(table, "0xa", -0.5, 110.0, 100.5)
-    assert sizes(table) == [1.5]
-    assert surplus(table, 100.0, 1.0)["0xa"] == pytest.approx(1_000.0 + 55.0 + 150.0 * (1 - 0.0125))
-
-
-def test_a_fill_that_the_poll_already_includes_is_not_applied_twice() -> None:
-    table = AccountTable(10)
-    fill(table, "0xa", 2.0, 100.0, 99.0)
-    known(table, "0xa", 1_000.0, position(2.0))
-    fill(table, "0xa", 2.0, 100.0, 100.0)
-    assert sizes(table) == [2.0]
-
-
-def test_fills_that_overtook_a_slow_poll_are_replayed_on_top_of_it() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 0.0, position(1.0), at_s=100.0)
-    fill(table, "0xa", 1.0, 10.0, 105.0)
-    fill(table, "0xa", 1.0, 20.0, 107.0)
-    # The state at 106 s arrives after the fill at 107 s did.
-    known(table, "0xa", -10.0, position(2.0), at_s=106.0)
-    assert sizes(table) == [3.0]
-    assert surplus(table, 100.0, 1.0, now_s=108.0)["0xa"] == pytest.approx(-30.0 + 300.0 * (1 - 0.0125))
-
-
-def test_an_answer_older_than_the_state_in_place_is_ignored() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 0.0, position(1.0), at_s=100.0)
-    known(table, "0xa", 0.0, position(5.0), at_s=90.0)
-    assert sizes(table) == [1.0]
-
-
-def test_a_closed_position_frees_its_slot_for_the_next() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 0.0, position(0.3))
-    fill(table, "0xa", -0.1, 100.0, 101.0)
-    fill(table, "0xa", -0.2, 100.0, 102.0)
-    assert sizes(table) == []
-    slots = table.leg_count
-    known(table, "0xb", 0.0, position(1.0))
-    assert table.leg_count == slots
-
-
-def test_a_fill_in_a_new_market_makes_the_account_unknown_until_it_is_polled() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 1_000.0, position(1.0))
-    fill(table, "0xa", 1.0, 50.0, 101.0, market=1)
-    assert np.isnan(surplus(table, 100.0, 50.0)["0xa"])
-    assert table.unexplained == 1
-    assert table.counts("hyperliquid", 101 * NS, AGE_MAX) == (1, 0, 1, 0)
-    known(table, "0xa", 950.0, position(1.0), position(1.0, symbol="ETH"), at_s=102.0)
-    assert table.counts("hyperliquid", 103 * NS, AGE_MAX) == (1, 1, 0, 0)
-
-
-def test_a_fill_in_an_isolated_position_makes_the_account_unknown_until_it_is_polled() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 1_000.0, position(1.0, isolated_cash=-50.0))
-    fill(table, "0xa", 1.0, 100.0, 101.0)
-    assert np.isnan(surplus(table, 100.0, 50.0)["0xa"])
-
-
-def test_a_gap_in_the_tape_makes_all_accounts_of_the_venue_stale() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 1_000.0, position(1.0))
-    known(table, "0xb", 1_000.0, position(1.0))
-    assert table.invalidate("hyperliquid") == 2
-    assert table.counts("hyperliquid", 101 * NS, AGE_MAX) == (2, 0, 2, 0)
-    assert table.lost(101 * NS, AGE_MAX).sum() == 2
+@pytest.mark.parametrize("mode", ["unified", "portfolio", "unknown"])
+def test_an_account_of_unknown_or_other_mode_is_not_projected(mode: AccountMode) -> None:
+    desk = Desk()
+    desk.state("0xa", 10.0, position(1.0))
+    assert math.isnan(desk.surplus("0xa"))
+    desk.mode("0xa", mode)
+    assert math.isnan(desk.surplus("0xa"))
+    assert desk.counts() == (1, 0, 0, 1)
 
 
 def test_an_account_that_was_not_polled_for_too_long_is_stale() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 1_000.0, position(1.0), at_s=100.0)
-    assert table.counts("hyperliquid", 700 * NS, AGE_MAX) == (1, 1, 0, 0)
-    assert table.counts("hyperliquid", 701 * NS, AGE_MAX) == (1, 0, 1, 0)
+    desk = Desk()
+    desk.known("0xa", 1_000.0, position(1.0), at_s=100.0)
+    assert desk.counts(700.0) == (1, 1, 0, 0)
+    assert desk.counts(701.0) == (1, 0, 1, 0)
 
 
-def test_a_full_table_refuses_further_accounts_and_counts_them() -> None:
-    table = AccountTable(1)
-    fill(table, "0xa", 1.0, 100.0, 99.0)
-    fill(table, "0xb", 1.0, 100.0, 99.0)
-    known(table, "0xc", 1_000.0, position(1.0))
-    assert table.account_count == 1
-    assert table.refused == 3
+def test_a_fed_account_does_not_grow_old_as_long_as_no_message_is_missing() -> None:
+    """Whose account does not change has nothing to tell; the feed's silence is found by its transport."""
+    desk = Desk()
+    desk.fed("0xa", 1, 1_000.0, position(1.0), at_s=100.0)
+    assert desk.surplus("0xa", now_s=9_000.0) == pytest.approx(1_098.75)
+    desk.changes.lose_feed("desk")
+    assert math.isnan(desk.surplus("0xa", now_s=9_000.0))
 
 
-def test_the_venues_own_liquidation_price_is_kept_until_the_position_changes() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 1_000.0, position(1.0, venue_price=60.0))
-    assert table.venue_liquidation_prices().tolist() == [60.0]
-    fill(table, "0xa", 1.0, 100.0, 101.0)
-    assert np.isnan(table.venue_liquidation_prices()).all()
+def test_a_gap_in_the_tape_makes_all_accounts_of_the_venue_stale_but_for_those_with_a_feed() -> None:
+    desk = Desk()
+    desk.known("0xa", 1_000.0, position(1.0))
+    desk.known("0xb", 1_000.0, position(1.0))
+    desk.state("0xb", 1_000.0, position(1.0, "xyz:TSLA"), pool="xyz")
+    desk.fed("0xc", 1, 1_000.0, position(1.0))
+    assert desk.table.invalidate("binance") == 0
+    assert desk.table.invalidate(VENUE) == 3
+    assert desk.counts() == (3, 1, 2, 0)
+    rows = np.array([desk.row("0xa"), desk.row("0xb"), desk.table.pools[desk.row("0xb")]["xyz"]])
+    assert desk.table.was_live(rows).all()
+    assert not desk.table.is_live(rows, ns(101.0), AGE_MAX_NS).any()
+    assert desk.table.invalidate(VENUE) == 0
+
+
+def test_states_of_a_unified_account_from_before_a_gap_are_not_completed_after_it() -> None:
+    desk = Desk()
+    desk.mode("0xa", "unified")
+    desk.state("0xa", 0.0, position(1.0, mark_price=100.0), at_s=100.0)
+    desk.table.invalidate(VENUE)
+    desk.balances("0xa", 101.0, USDC=500.0)
+    assert math.isnan(desk.surplus("0xa")), "the position may have been closed in the gap"
+    desk.state("0xa", 0.0, position(1.0, mark_price=100.0), at_s=102.0)
+    assert desk.surplus("0xa") == pytest.approx(500.0 - 1.25)
 
 
 def test_new_margin_tables_change_the_coefficients_of_positions_already_held() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 0.0, position(1.0))
-    table.refresh_tiers(build_tier_table([(MarginTier(0.0, 0.1, 0.0),), (MarginTier(0.0, 0.02, 0.0),)]))
-    assert table.legs(copy=False).slope.tolist() == [0.9]
+    desk = Desk()
+    desk.known("0xa", 0.0, position(1.0))
+    desk.set_terms([desk.terms[1], *desk.terms[1:]])
+    assert desk.surplus("0xa") == pytest.approx(98.0)
 
 
-class Order:
-    """A table of polled accounts, and what it wants polled next."""
-
-    def __init__(self) -> None:
-        self.table = AccountTable(100)
-        self.shocks: list[float] = []
-
-    def add(self, account: str, shock: float, at_s: float) -> None:
-        known(self.table, account, 0.0, position(1.0), at_s=at_s)
-        self.shocks.append(shock)
-
-    def next(self, now_s: float, limit: int = 10) -> list[str]:
-        demands = self.table.poll_order("hyperliquid", int(now_s * NS), limit, np.array(self.shocks), pause_ns=5 * NS)
-        for demand in demands:
-            self.table.note_asked(demand, int(now_s * NS))
-        return [demand.account for demand in demands]
+def test_coverage_of_polls_is_a_share_of_what_is_known_of_the_notional() -> None:
+    """A position without a price must not make the coverage of everybody NaN."""
+    desk = Desk()
+    desk.known("0xold", 0.0, position(3.0), at_s=100.0)
+    desk.known("0xnew", 0.0, position(1.0), at_s=190.0)
+    desk.tick(1, math.nan)
+    desk.known("0xdark", 0.0, position(1.0, "ETH"), at_s=190.0)
+    desk.table.legs.sweep()
+    assert desk.table.poll_coverage(VENUE, ns(200.0), [60 * NS, 300 * NS]) == pytest.approx([0.25, 1.0])
+    assert desk.table.poll_coverage("binance", ns(200.0), [60 * NS]) == [0.0]
 
 
-def test_polls_go_to_the_closest_of_equal_age_and_to_the_oldest_of_equal_closeness() -> None:
-    order = Order()
-    order.add("0xfar", -0.5, 100.0)
-    order.add("0xnear", 0.02, 100.0)
-    assert order.next(200.0) == ["0xnear", "0xfar"]
-    order = Order()
-    order.add("0xyoung", -0.1, 150.0)
-    order.add("0xold", -0.1, 100.0)
-    assert order.next(200.0) == ["0xold", "0xyoung"]
+def test_the_rows_that_a_projection_copies_say_which_accounts_were_lost() -> None:
+    desk = Desk()
+    desk.known("0xa", 1_000.0, position(1.0), at_s=100.0)
+    desk.known("0xb", 1_000.0, position(2.0), at_s=650.0)
+    desk.state("0xc", 1_000.0, position(3.0), at_s=650.0)
+    legs = desk.table.market_legs([[0]], ns(701.0), AGE_MAX_NS)
+    by_size = {size: (surplus, lost) for size, surplus, lost in zip(legs.legs.size, legs.surplus_usd, legs.lost, strict=True)}
+    assert by_size[2.0] == (pytest.approx(1_197.5), False)
+    assert math.isnan(by_size[1.0][0])
+    assert by_size[1.0][1]
+    assert math.isnan(by_size[3.0][0])
+    assert not by_size[3.0][1], "an account of unknown mode never was live"
+    legs.legs.size[:] = 0.0
+    assert desk.sizes("0xa") == {"BTC": [1.0]}
 
 
-def test_far_accounts_are_polled_too_once_they_are_old_enough() -> None:
-    order = Order()
-    order.add("0xfar", -0.5, 0.0)
-    order.add("0xnear", -0.05, 195.0)
-    assert order.next(200.0, limit=1) == ["0xfar"]
+# -------------------------------------------------------------------------------------------------------------------- modes
 
 
-def test_an_account_that_is_waited_for_is_not_asked_for_again_at_once() -> None:
-    order = Order()
-    order.add("0xa", -0.1, 100.0)
-    assert order.next(200.0) == ["0xa"]
-    assert order.next(202.0) == []
-    assert order.next(205.0) == ["0xa"]
+MODES: list[AccountMode] = ["standard", "unified", "portfolio", "unknown"]
 
 
-def test_discovered_accounts_come_before_known_ones_and_the_mode_is_asked_once_the_state_is_known() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 0.0, position(1.0), at_s=100.0)
-    fill(table, "0xnew", 1.0, 100.0, 101.0)
-    first = table.poll_order("hyperliquid", 110 * NS, 10, None, pause_ns=NS)
-    assert first[0] == PollDemand("hyperliquid", "0xnew", mode_known=True)
-    table.apply_snapshot(report("0xnew", 0.0, position(1.0), at_s=111.0), [0], TIERS)
-    again = {demand.account: demand.mode_known for demand in table.poll_order("hyperliquid", 112 * NS, 10, None, pause_ns=NS)}
-    assert again == {"0xnew": False, "0xa": True}
+@pytest.mark.parametrize("before", MODES)
+@pytest.mark.parametrize("after", MODES)
+def test_a_change_of_mode_needs_a_new_state_whatever_pools_and_isolated_positions_there_are(
+    before: AccountMode, after: AccountMode
+) -> None:
+    desk = Desk()
+    desk.state("0xa", 500.0, position(1.0, mark_price=100.0), position(1.0, "ETH", isolated_cash_usd=-40.0, mark_price=50.0))
+    desk.mode("0xa", before)
+    desk.balances("0xa", 100.0, USDC=800.0)
+    desk.state("0xa", 500.0, position(1.0, mark_price=100.0), position(1.0, "ETH", isolated_cash_usd=-40.0, mark_price=50.0))
+    desk.state("0xa", 30.0, position(2.0, "xyz:TSLA", mark_price=20.0), pool="xyz")
+    desk.state("0xa", 30.0, position(1.0, "xyz:TSLA", mark_price=20.0, isolated_cash_usd=-15.0), at_s=101.0, pool="xyz")
+    check_table(desk.table)
+    was_live = desk.counts().live == 1
+    assert was_live == (before in {"standard", "unified"})
+    desk.mode("0xa", after, at_s=101.0)
+    check_table(desk.table)
+    if before == after:
+        assert (desk.counts().live == 1) == was_live
+        return
+    assert desk.counts().live == 0 or (before, after) == ("standard", "standard")
+    # A new state of everything, and the balance, is all it takes.
+    desk.state("0xa", 500.0, position(1.0, mark_price=100.0), at_s=102.0)
+    desk.state("0xa", 30.0, position(2.0, "xyz:TSLA", mark_price=20.0), pool="xyz", at_s=102.0)
+    desk.balances("0xa", 102.0, USDC=800.0)
+    check_table(desk.table)
+    assert desk.sizes("0xa") == {"BTC": [1.0], "xyz:TSLA": [2.0]}
+    expected = {"standard": 500.0 + 98.75, "unified": 800.0 - 1.25 - 2.0}
+    assert desk.surplus("0xa") == pytest.approx(expected.get(after, math.nan), nan_ok=True)
 
 
-def test_the_mode_is_asked_again_after_hours() -> None:
-    table = AccountTable(10)
-    known(table, "0xa", 0.0, position(1.0), at_s=100.0)
-    (soon,) = table.poll_order("hyperliquid", 3_600 * NS, 10, None, pause_ns=NS)
-    (later,) = table.poll_order("hyperliquid", 30_000 * NS, 10, None, pause_ns=NS)
-    assert (soon.mode_known, later.mode_known) == (True, False)
+def test_cash_of_an_account_in_another_mode_is_not_used_when_it_turns_standard() -> None:
+    """Its state was taken while the cash meant nothing (venues.md 1.9)."""
+    desk = Desk()
+    desk.mode("0xa", "portfolio")
+    desk.state("0xa", 1e9, position(1.0))
+    desk.mode("0xa", "standard")
+    assert math.isnan(desk.surplus("0xa"))
+    desk.state("0xa", 10.0, position(1.0), at_s=101.0)
+    assert desk.surplus("0xa") == pytest.approx(108.75)
 
 
-def test_the_mode_of_an_account_with_isolated_positions_only_is_asked_too() -> None:
-    table = AccountTable(10)
-    table.apply_snapshot(report("0xa", 0.0, position(1.0, isolated_cash=-50.0)), [0], TIERS)
-    (demand,) = table.poll_order("hyperliquid", 112 * NS, 10, None, pause_ns=NS)
-    assert not demand.mode_known
+def test_a_snapshot_may_tell_the_mode() -> None:
+    desk = Desk()
+    for mode, code in (("unified", MODE_UNIFIED), ("portfolio", MODE_OTHER), ("standard", MODE_STANDARD)):
+        desk.state("0xa", 10.0, position(1.0), mode=mode)
+        assert desk.table.mode[desk.row("0xa")] == code
+        check_table(desk.table)
+    assert desk.surplus("0xa") == pytest.approx(108.75)
 
 
-moves = st.lists(
-    st.tuples(
-        st.sampled_from(["0xa", "0xb", "0xc"]),
-        st.sampled_from(["poll", "fill", "fill", "fill"]),
-        st.integers(-5, 5).filter(bool),
-        st.integers(0, 1),
-    ),
-    max_size=60,
-)
+def test_a_unified_account_that_a_state_of_a_dex_calls_standard_keeps_nothing_of_its_shared_row() -> None:
+    desk = Desk()
+    desk.mode("0xa", "unified")
+    desk.state("0xa", 0.0, position(1.0, mark_price=100.0))
+    desk.state("0xa", 0.0, position(1.0, "xyz:TSLA", mark_price=20.0), pool="xyz")
+    desk.balances("0xa", 100.0, USDC=500.0)
+    desk.state("0xa", 5.0, position(1.0, "xyz:TSLA"), pool="xyz", at_s=101.0, mode="standard")
+    check_table(desk.table)
+    assert math.isnan(desk.surplus("0xa"))
+    assert desk.surplus("0xa", pool="xyz") == pytest.approx(5.0 + 19.0)
+    assert desk.sizes("0xa") == {"xyz:TSLA": [1.0]}
 
 
-@settings(max_examples=200, deadline=None)
-@given(moves)
-def test_the_table_agrees_with_plain_dictionaries_after_any_history(history: list[tuple[str, str, int, int]]) -> None:
-    table = AccountTable(10)
-    truth: dict[str, dict[int, float]] = {}
-    cash: dict[str, float] = {}
-    for step, (account, kind, size, market) in enumerate(history, start=1):
-        held = truth.setdefault(account, {})
-        cash.setdefault(account, 0.0)
-        if kind == "fill":
-            held[market] = held.get(market, 0.0) + size
-            cash[account] -= size * 10.0
-            fill(table, account, float(size), 10.0, float(step), market)
-        else:
-            held = {index: amount for index, amount in held.items() if amount}
-            truth[account] = held
-            known(
-                table,
-                account,
-                cash[account],
-                *(position(amount, symbol="BTC" if index == 0 else "ETH") for index, amount in held.items()),
-                at_s=float(step),
-            )
-    now_s = float(len(history) + 1)
-    for account, value in surplus(table, 10.0, 10.0, now_s=now_s).items():
-        if np.isnan(value):
-            continue  # Unknown is always allowed; a wrong number is not.
-        rates = (0.0125, 0.02)
-        expected = cash[account] + sum(size * 10.0 - abs(size) * 10.0 * rates[index] for index, size in truth[account].items())
-        assert value == pytest.approx(expected, abs=1e-9)
+# -------------------------------------------------------------------------------------------------------------- a full table
+
+
+def test_a_full_table_refuses_further_accounts_and_counts_them() -> None:
+    desk = Desk(1)
+    desk.known("0xa", 1.0, position(1.0))
+    desk.fill("0xb", 1.0, 100.0, 99.0)
+    desk.state("0xc", 1_000.0, position(1.0))
+    desk.delta("0xd", 1, position(1.0))
+    desk.mode("0xe", "standard")
+    assert desk.table.account_count == 1
+    assert desk.table.refused == 4
+    assert desk.changes.resync_demands() == []
+    check_table(desk.table)
+
+
+def test_who_holds_nothing_makes_room_those_first_whom_the_venue_said_so_of_longest_ago() -> None:
+    desk = Desk(5)
+    desk.fill("0xnever", 1.0, 100.0, 50.0)
+    desk.known("0xholds", 1.0, position(1.0), at_s=10.0)
+    desk.known("0xisolated", 1.0, position(1.0, isolated_cash_usd=-50.0), at_s=11.0)
+    desk.known("0xlate", 1.0, at_s=30.0)
+    desk.known("0xearly", 1.0, at_s=20.0)
+    desk.fill("0xnew", 1.0, 100.0, 60.0)
+    assert names(desk.table) == {"0xnever", "0xholds", "0xisolated", "0xlate", "0xnew"}
+    desk.fill("0xnewer", 1.0, 100.0, 61.0)
+    assert names(desk.table) == {"0xnever", "0xholds", "0xisolated", "0xnew", "0xnewer"}
+    desk.fill("0xnewest", 1.0, 100.0, 62.0)
+    assert names(desk.table) == {"0xholds", "0xisolated", "0xnew", "0xnewer", "0xnewest"}
+    assert (desk.table.evicted, desk.table.refused) == (3, 0)
+    check_table(desk.table)
+
+
+def names(table: AccountTable) -> set[str]:
+    return {table.name(int(row))[1] for row in table.rows_of(VENUE)}
+
+
+def test_pinned_and_fed_accounts_and_those_with_positions_in_any_pool_stay() -> None:
+    desk = Desk(5)
+    desk.table.pin(VENUE, "0xpinned")
+    desk.fed("0xfed", 1, 10.0)
+    desk.state("0xpool", 10.0, position(1.0, "xyz:TSLA"), pool="xyz")
+    desk.state("0xlent", 10.0, holdings=[("WETH", 1.0)])
+    desk.known("0xempty", 10.0)
+    desk.known("0xnew", 1.0, position(1.0))
+    assert names(desk.table) == {"0xpinned", "0xfed", "0xpool", "0xlent", "0xnew"}
+    desk.known("0xmore", 1.0, position(1.0))
+    assert "0xmore" not in names(desk.table)
+    check_table(desk.table)
+
+
+def test_nothing_of_an_evicted_account_is_left_to_whom_its_row_goes() -> None:
+    desk = Desk(2)
+    desk.known("0xstays", 1.0, position(1.0))
+    desk.known("0xa", 0.0, position(1.0, isolated_cash_usd=-40.0), e_mode=3)
+    desk.state("0xa", 0.0, position(1.0, "xyz:TSLA"), pool="xyz", e_mode=4)
+    desk.mode("0xa", "unified")
+    desk.balances("0xa", 100.0, USDC=10.0)
+    desk.state("0xa", 0.0, position(1.0, "xyz:TSLA", mark_price=20.0), pool="xyz", at_s=101.0)
+    desk.fill("0xa", 1.0, 100.0, 102.0)
+    row = desk.row("0xa")
+    # It closes everything, gets a delta that nobody can place, and has to go.
+    desk.state("0xa", 0.0, at_s=103.0)
+    desk.state("0xa", 0.0, at_s=103.0, pool="xyz")
+    desk.delta("0xa", 5)
+    assert [demand.account for demand in desk.changes.resync_demands()] == ["0xa"]
+    desk.fill("0xb", 1.0, 100.0, 104.0)
+    assert desk.row("0xb") == row
+    check_table(desk.table)
+    table = desk.table
+    assert [one.exchange_ns for one in table.recent.of(row)] == [ns(104.0)]
+    for by_row in (table.isolated, table.pools, table.categories, table.balances, table.pool_states, table.feeds, table.resync):
+        assert row not in by_row
+    assert desk.changes.resync_demands() == []
+    assert desk.counts() == (2, 1, 0, 0)
+    # The feed of the one before it goes down: the new owner has nothing to do with it.
+    desk.state("0xb", 1.0, position(2.0), at_s=105.0, mode="standard")
+    assert desk.changes.lose_feed("desk") == 0
+    assert desk.surplus("0xb") == pytest.approx(198.5)
+
+
+def test_churn_does_not_make_the_table_grow() -> None:
+    desk = Desk(50)
+
+    def round_trip(first: int) -> None:
+        for number in range(first, first + 60):
+            name, at_s = f"0x{number}", 100.0 + number
+            desk.known(name, 1.0, position(1.0), position(-2.0, "ETH", isolated_cash_usd=120.0), at_s=at_s)
+            desk.state(name, 1.0, position(1.0, "xyz:TSLA"), pool="xyz", at_s=at_s)
+            desk.fill(name, 1.0, 100.0, at_s + 0.1)
+            desk.known(name, 1.0, at_s=at_s + 0.2)
+            desk.state(name, 1.0, pool="xyz", at_s=at_s + 0.2)
+
+    round_trip(0)
+    round_trip(60)
+    before = desk.table.nbytes, desk.table.legs.row_count, len(desk.table._names)
+    for start in range(120, 1_200, 60):
+        round_trip(start)
+    assert (desk.table.nbytes, desk.table.legs.row_count, len(desk.table._names)) == before
+    assert desk.table.evicted == 1_150
+    check_table(desk.table)
+
+
+def test_a_table_full_of_holders_refuses_strangers_without_searching_each_time() -> None:
+    """Every trade of a stranger would otherwise cost a walk over all accounts: at a thousand trades a second the daemon stands."""
+    desk = Desk(20_000)
+    for number in range(20_000):
+        desk.state(f"0x{number}", 1.0, position(1.0))
+    began = time.perf_counter()
+    for number in range(5_000):
+        desk.changes.apply_fill(VENUE, f"0xstranger{number}", Fill(ns(100.0), 0, 1.0, 100.0), ns(100.0))
+    assert time.perf_counter() - began < 1.0
+    assert desk.table.refused == 5_000
+    # Room that comes up later is found again.
+    for number in range(300):
+        desk.state(f"0x{number}", 1.0, at_s=101.0)
+    for number in range(500):
+        desk.fill(f"0xlater{number}", 1.0, 100.0, 102.0)
+    assert desk.table.evicted > 0
+    assert "0xlater499" in names(desk.table)
+
+
+def test_a_flood_of_strangers_makes_room_for_itself_in_time() -> None:
+    desk = Desk(20_000)
+    for number in range(20_000):
+        desk.fill(f"0x{number}", 1.0, 100.0, 100.0)
+    began = time.perf_counter()
+    for number in range(20_000, 25_000):
+        desk.fill(f"0x{number}", 1.0, 100.0, 101.0)
+    assert time.perf_counter() - began < 2.0
+    assert desk.table.evicted == 5_000
+    assert desk.table.account_count == 20_000
+    check_table(desk.table)
+
+
+def test_memory_of_a_row_is_known() -> None:
+    table = AccountTable(100)
+    assert (table.nbytes - table.legs.nbytes) / table.main_row.size == 46.0
