@@ -70,7 +70,7 @@ class Engine:
         self.counters = {venue: VenueCounters() for venue in (*settings.symbols, *settings.feeds)}
         self.markets = MarketTable(settings.symbols, watch_all=settings.watch_all, completeness=settings.completeness)
         self.accounts.base_of = self.markets.base_of
-        self.changes = AccountChanges(self.accounts, self.markets.pools)
+        self.changes = AccountChanges(self.accounts, self.markets.pools, settings.dexes)
         self.polls = PollPlanner(self.accounts, settings.dexes)
         self.disagreements = DisagreementBook()
         self._by_key = self.markets.by_key
@@ -97,7 +97,7 @@ class Engine:
             AccountSnapshot: self._apply_account,
             AccountDelta: self._apply_account_delta,
             AccountFill: self._apply_account_fill,
-            AccountBalances: self.changes.apply_balances,
+            AccountBalances: self._apply_balances,
             AccountModeReport: self._apply_account_mode,
             Gap: self._apply_gap,
             SubscriptionNotice: self._apply_notice,
@@ -210,6 +210,15 @@ class Engine:
 
     def _apply_account_mode(self, event: AccountModeReport) -> None:
         self.accounts.set_mode(event.venue, event.account, event.mode, event.received_ns)
+        self._account_changed(event.venue, event.account)
+
+    def _apply_balances(self, event: AccountBalances) -> None:
+        self.changes.apply_balances(event)
+        self._account_changed(event.venue, event.account)
+
+    def _account_changed(self, venue: str, account: str) -> None:
+        for index in self.accounts.markets_of(venue, account):
+            self.markets[self.markets.base_of.get(index, index)].changed = True
 
     def _apply_notice(self, event: SubscriptionNotice) -> None:
         self.counters[event.venue].notices_refused += not event.accepted

@@ -24,8 +24,9 @@ POLL_EVERY_S = 0.25
 BOOK_PAUSE_NS = 5 * NS
 """A book that still waits this long after its snapshot was asked for is asked for again."""
 
-ACCOUNT_PAUSE_NS = 10 * NS
-"""An account whose answer has not come for this long may be asked for again."""
+ACCOUNT_PAUSE_NS = 75 * NS
+"""An account whose answer has not come for this long may be asked for again: after three tries of 20 s with their pauses no answer
+to the first question is under way any more, which would pass for one to the second."""
 
 BOOTSTRAP_PAUSE_S = 5.0
 

@@ -265,6 +265,12 @@ class AccountTable:
         main = int(self.main_row[row])
         return self._venues[self._venue_code[main]], self._names[main]
 
+    def markets_of(self, venue: str, account: str) -> set[int]:
+        """Return the indices of the markets that an account has legs in."""
+        main = self.row_of(venue, account, create=False)
+        rows = [] if main is None else self.rows_of_account(main)
+        return {market for row in rows for market, _ in self.legs.legs_of(row)}
+
     def owner(self, row: int) -> int:
         """Return the cross row that a row belongs to: itself unless it is isolated."""
         return int(self.owner_row[row])

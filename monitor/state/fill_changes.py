@@ -62,6 +62,10 @@ class FillChanges:
         if fill.start_size is not None and abs(fill.start_size - before) > ROUNDING_RATIO * max(abs(before), abs(fill.size)):
             self.contradicted += 1
             return None
+        if market != fill.market and before * (before + fill.size) < 0.0:
+            # What is on the other side now was opened under the market's present table.
+            self.unexplained += 1
+            return None
         paid_usd = fill.size * fill.price + fill.fee_usd
         table.legs.cash_usd[cross] -= paid_usd
         after = before + fill.size

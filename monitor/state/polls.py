@@ -21,6 +21,9 @@ from monitor.state.poll_worth import poll_worth
 MODE_AGE_MAX_NS = 6 * 3_600 * 1_000_000_000
 """After this long the mode is asked again: a change is rare, and the question costs ten times a poll."""
 
+REFRESH_PAUSE_NS = 10 * 1_000_000_000
+"""An account that was answered and left no question is left alone for this long, however much weight there is."""
+
 REFRESH, RESTORE, DISCOVER, MODE = range(4)
 
 SHARES: Mapping[int, float] = {REFRESH: 0.35, RESTORE: 0.3, DISCOVER: 0.15, MODE: 0.2}
@@ -85,7 +88,9 @@ class PollPlanner:
         is_sound = self._all_sound(rows, count)
         # What is waited for is left alone, and so is what was answered a moment ago and left no question.
         asked_ns = table.asked_ns[rows]
-        due = ((asked_ns <= polled_ns) & (~is_sound | asks_mode)) | (asked_ns <= now_ns - pause_ns)
+        is_answered = asked_ns <= polled_ns
+        rest_ns = np.where(is_answered, min(REFRESH_PAUSE_NS, pause_ns), pause_ns)
+        due = (is_answered & (~is_sound | asks_mode)) | (asked_ns <= now_ns - rest_ns)
         if not due.any():
             return []
         distance, notional = np.full(count, 1.0), np.zeros(count)

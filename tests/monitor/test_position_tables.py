@@ -157,3 +157,12 @@ def test_more_tables_than_there_is_room_for_make_their_accounts_unknown() -> Non
     answer = AccountQueries(world.engine).account(VENUE, f"0x{VARIANTS_MAX}", ns(1))
     assert answer is not None
     assert answer.state == "stale"
+
+
+def test_a_fill_that_turns_such_a_position_over_opens_one_under_the_present_table() -> None:
+    world = opened()
+    report(world, 0, "0xold", -800.0, 10.0, 50.0)
+    world.trade(1, 100.0, 15.0, "0xsomebody", "0xold")
+    assert world.market(2).observed_short_base == 0.0, "unknown until it is asked again"
+    report(world, 3, "0xold", 700.0, -5.0, 10.0)
+    assert world.market(4).observed_short_base == 5.0

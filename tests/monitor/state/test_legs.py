@@ -522,3 +522,16 @@ def test_an_inverse_leg_without_an_entry_price_makes_its_account_unknown() -> No
     legs.set_price(0, 10.0)
     rows = [hold(legs, 5.0, Leg(0, 100.0, entry)) for entry in (math.nan, 0.0, -3.0, 10.0)]
     assert np.isnan(legs.surplus_usd[rows]).tolist() == [True, True, True, False]
+
+
+def test_a_side_of_a_hedge_that_is_filled_stays_one() -> None:
+    legs = made(Terms())
+    legs.set_price(0, 100.0)
+    row = hold(legs, -100.0, Leg(0, 5.0), Leg(0, -1.0))
+    [_, (market, slot)] = legs.legs_of(row)
+    legs.resize(market, slot, 3.0, 100.0)
+    legs.settle(row)
+    check_legs(legs)
+    legs.sweep()
+    # -100 + 2 p = 0.01 * 4 p
+    assert legs.distance_ratio[row] == pytest.approx(1.0 - 1.0 / 1.96)

@@ -63,7 +63,8 @@ def number(driver: webdriver.Chrome, selector: str) -> float | None:
 
 
 def column(driver: webdriver.Chrome, table: str, index: int) -> list[str]:
-    script = "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map(r => r.cells[arguments[1]])"
+    # While there is nothing to show, a table has one row with one cell, which is no row of the column.
+    script = "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map(r => r.cells[arguments[1]]).filter(Boolean)"
     script += ".map(c => (c.firstElementChild ?? c).getAttribute('value') ?? c.textContent)"
     return list(driver.execute_script(script, table, index))
 
