@@ -347,6 +347,7 @@ def test_the_crash_closes_accounts_in_every_way_that_the_venue_has(evidence: Evi
     table, records = evidence.simulation.table, evidence.simulation.engine.records
     kinds = Counter((record.method, record.is_isolated) for record in records)
     unified = Counter(record.method for record in records if table.unified[record.account])
+    print(f"{len(records):,} forced closes of {len({record.account for record in records}):,} accounts: {dict(kinds)}")
     assert evidence.simulation.engine.records_total == len(records)
     assert len({record.account for record in records}) > 15_000
     for is_isolated, least in ((False, 400), (True, 100)):
@@ -377,12 +378,16 @@ def test_every_account_is_live_and_right_before_anything_happens(evidence: Evide
 def test_no_account_that_is_called_live_is_ever_wrong(evidence: Evidence) -> None:
     assert len(evidence.comparisons) == 1 + RUN_S // COMPARE_EVERY_S
     wrong = [report for report in evidence.reports if report]
+    checked = sum(comparison.live for comparison in evidence.comparisons)
+    largest_usd = max(comparison.largest_equity_error_usd for comparison in evidence.comparisons)
+    print(f"{checked:,} live accounts in {len(evidence.comparisons)} comparisons, largest error of an equity {largest_usd:.2g} USD")
     assert not wrong, "\n".join(wrong)
 
 
 def test_nearly_all_accounts_stay_live_and_those_that_are_lost_come_back(evidence: Evidence) -> None:
     """What no fill explains, such as the margin of a new isolated position, has to be asked for, a hundred accounts a second."""
     shares = [comparison.live_with_positions / comparison.with_positions for comparison in evidence.comparisons]
+    print(f"accounts with positions that were live: at least {min(shares):.1%}, {shares[-1]:.1%} at the end of the run")
     assert shares[0] == 1.0
     assert min(shares) > 0.95, shares
     assert shares[-1] > min(shares)

@@ -131,9 +131,7 @@ NODE_FILL = (
 )
 
 
-EMPTY_BLOCK = (
-    b'{"local_time":"2023-11-14T22:13:20.000000000","block_time":"2023-11-14T22:13:20.000","block_number":1,"events":[]}'
-)
+EMPTY_BLOCK = b'{"local_time":"2023-11-14T22:13:20.000000000","block_time":"2023-11-14T22:13:20.000","block_number":1,"events":[]}'
 
 
 def node_world() -> tuple[World, Ingest]:
