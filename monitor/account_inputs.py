@@ -56,7 +56,7 @@ class AccountInputs:
                 await asyncio.sleep(RESYNC_EVERY_S)
 
     def _ask(self) -> None:
-        for demand in self._engine.resync_demands():
+        for demand in self._engine.changes.resync_demands():
             after = demand.after_sequence if demand.after_sequence >= 0 else None
             self._sources[demand.feed].request_resync(demand.account, after)
 

@@ -174,7 +174,7 @@ class AccountQueries:
             notional_usd=float(figures.notional_sum_usd[place]),
             equity_usd=float(figures.equity_usd[place]),
             maintenance_usd=float(figures.maintenance_sum_usd[place]),
-            margin_usage_ratio=_usage(figures.maintenance_sum_usd[place], figures.equity_usd[place]),
+            margin_usage_ratio=_usage(figures.equity_usd[place] - figures.surplus_usd[place], figures.equity_usd[place]),
             distance_ratio=_known(figures.distance_ratio[place]),
             bad_debt_usd=debt,
             symbol=None if nearest is None else self._engine.markets[int(figures.market[nearest])].symbol,
@@ -230,7 +230,7 @@ class AccountQueries:
         age_max_ns = self._engine.account_age_max_ns
         if main in accounts.resync:
             reasons.append("messages of its feed were missed, and no snapshot has come since")
-        elif not all(accounts.sound[row] for row in cross):
+        elif not all(accounts.sound[row] for row in {*cross, *accounts.pools.get(main, {}).values()}):
             reasons.append("something happened since the last report that does not explain itself")
         if polled_ns < now_ns - age_max_ns and not accounts.fed[main]:
             reasons.append(f"the last report is older than {age_max_ns / 1e9:g} s")
@@ -254,7 +254,7 @@ class AccountQueries:
             equity_usd=_known(equity) if is_known else None,
             maintenance_usd=_known(maintenance),
             surplus_usd=_known(figures.surplus_usd[place]) if is_known else None,
-            margin_usage_ratio=_usage(maintenance, equity) if is_known else None,
+            margin_usage_ratio=_usage(equity - figures.surplus_usd[place], equity) if is_known else None,
             distance_ratio=_known(figures.distance_ratio[place]) if is_known else None,
             margin_call_distance_ratio=_known(figures.margin_call_ratio[place]) if is_known else None,
             legs=tuple(self._leg(figures, index, is_known=is_known) for index in range(mine.start, mine.stop)),
@@ -262,6 +262,7 @@ class AccountQueries:
 
     def _leg(self, figures: MarginFigures, index: int, *, is_known: bool) -> LegReport:
         contract, size, price = int(figures.contract[index]), float(figures.size[index]), float(figures.price[index])
+        is_alone = bool((figures.group == figures.group[index]).sum() == 1)
         # What is not known and what makes no sense is the same here: neither is a price.
         entry, theirs = _price(figures.entry_price[index]), _price(figures.venue_price[index])
         ours = _price(figures.trigger_price[index]) if is_known else None
@@ -281,7 +282,8 @@ class AccountQueries:
             distance_ratio=None if ours is None else ours / price - 1.0,
             bankruptcy_price=_price(figures.bankruptcy_price[index]) if is_known else None,
             venue_liquidation_price=theirs,
-            disagreement_ratio=None if theirs is None or ours is None else ours / theirs - 1.0,
+            # Beside other legs the venue's price was of the other prices as they were then.
+            disagreement_ratio=None if theirs is None or ours is None or not is_alone else ours / theirs - 1.0,
         )
 
     def disagreements(self, now_ns: int, limit: int) -> Disagreements:

@@ -47,7 +47,8 @@ class MarginReport(msgspec.Struct, frozen=True):
     """One margin account: the cross positions of a pool, or one isolated position.
 
     ``distance_ratio`` is the common move of all its prices that liquidates it, ``margin_call_distance_ratio`` the one that brings
-    the surplus down to the configured level above liquidation. ``margin_usage_ratio`` is maintenance over equity.
+    the surplus down to the configured level above liquidation. ``margin_usage_ratio`` is what of the equity is not
+    free (maintenance and haircuts) over the equity.
     """
 
     kind: Literal["cross", "isolated"]

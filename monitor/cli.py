@@ -52,7 +52,7 @@ class ForeignFormat(enum.StrEnum):
 
 @app.command()
 def run(config: ConfigOption) -> None:
-    """Run the daemon: connect to the venues, project, serve metrics and the page, send alerts.
+    """Run the daemon: connect to venues and account feeds, project, serve metrics and the page, send alerts.
 
     Stops on SIGTERM or Ctrl-C after letting notifications leave.
     """
@@ -67,7 +67,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated exchange; the same seed gives the same market.")] = 1,
     scenario: Annotated[Scenario, typer.Option(help="What happens on the simulated exchange.")] = Scenario.CRASH,
     duration: Annotated[
-        float | None, typer.Option(min=1.0, metavar="SECONDS", help="Stop after this many seconds.  [default: run until Ctrl-C]")
+        float | None, typer.Option(min=1.0, metavar="SECONDS", help="Stop after this many seconds.  \\[default: run until Ctrl-C]")
     ] = None,
 ) -> None:
     """Show everything at work without any network: a simulated exchange, and the daemon watching it over a real socket.
@@ -86,10 +86,10 @@ def record(
         Path, typer.Option("--output", "-o", help="Directory for the recording; made when missing.", show_default=False)
     ],
     duration: Annotated[
-        float | None, typer.Option(min=1.0, metavar="SECONDS", help="Stop after this many seconds.  [default: run until Ctrl-C]")
+        float | None, typer.Option(min=1.0, metavar="SECONDS", help="Stop after this many seconds.  \\[default: run until Ctrl-C]")
     ] = None,
 ) -> None:
-    """Record what the configured venues send, REST answers included, so that it can be replayed.
+    """Record what the configured venues and account feeds send, REST answers included, so that it can be replayed.
 
     Polls accounts and resynchronises books as the daemon does, but serves no page and sends no alerts.
     """
@@ -105,7 +105,12 @@ def replay(
         typer.Argument(metavar="PATH", help="Recordings: ours, tardis.dev raw, hftbacktest or cryptofeed.", show_default=False),
     ],
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration file.  [default: every symbol in the recording is watched]")
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Configuration file, needed for private account feeds.  \\[default: every symbol in the recording is watched]",
+        ),
     ] = None,
     speed: Annotated[Speed, typer.Option(help="How fast recorded time passes.")] = Speed.MAX,
     venue: Annotated[

@@ -23,6 +23,9 @@ from monitor.toml_lines import TomlPath, line_of
 PROBLEMS_MAX = 200
 """More than a screenful helps nobody: a file of 1 MiB can hold some 200,000 wrong keys."""
 
+_SUBJECT = re.compile(r"\b(?:Input|String|Value) should\b")
+"""How messages of pydantic begin; ours have the key in front."""
+
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SECRET_KEY = re.compile(r"password|secret|token|credential|authorization|header|api_?key|user|url|uri", re.IGNORECASE)
 _UNITS = {
@@ -129,7 +132,7 @@ def models_at(root: type[BaseModel], path: TomlPath, document: object) -> list[t
             named = [model.model_fields[step].annotation for model in models if step in model.model_fields]
             # In a table of tables with free names, the name in between is no field: the models stay those of the values.
             models = [inner for annotation in named for inner in _models_in(annotation)] or models
-        elif isinstance(value, Mapping) and "type" in value:
+        if isinstance(value, Mapping) and "type" in value:
             models = [model for model in models if value["type"] in _tags([model])] or models
     return models
 
@@ -172,7 +175,7 @@ def _message(error: ErrorDetails, path: TomlPath, field: FieldInfo | None) -> st
         case "too_long":
             return f"holds {error['ctx']['actual_length']} items, more than {error['ctx']['max_length']}"
         case _:
-            text = error["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+            text = _SUBJECT.sub("must", error["msg"].removeprefix("Value error, "))
     return text + _shown(error["input"], path, field)
 
 
@@ -210,11 +213,16 @@ def _unknown_key_hint(root: type[BaseModel], models: Sequence[type[BaseModel]], 
     """Guess what an unknown key was meant to be: a neighbour of a similar name, or a key of another section."""
     known = sorted({field for model in models for field in model.model_fields})
     close = _closest(name, known)
-    if close:
+    homes = [
+        section
+        for section, fields in _sections(root).items()
+        if name in fields and not any(model.model_fields is fields for model in models)
+    ]
+    # A name that one other section has was put into the wrong place; one that several have does not say where it belongs.
+    if close and len(homes) != 1:
         return f"did you mean {close}?"
-    for section, fields in _sections(root).items():
-        if name in fields and not any(model.model_fields is fields for model in models):
-            return f"it belongs in {section}" if section else "it belongs at the top of the file, before the first section"
+    if homes:
+        return f"it belongs in {homes[0]}" if homes[0] else "it belongs at the top of the file, before the first section"
     return f"known here: {', '.join(known)}"
 
 

@@ -35,11 +35,11 @@ from monitor.clusters import make_grid
 from monitor.disagreement import DisagreementBook
 from monitor.engine_settings import EngineSettings
 from monitor.evaluate import Inputs, MarketInput, evaluate
-from monitor.freshness import market_input, unwatched_price
+from monitor.freshness import is_late, market_input, unwatched_price
 from monitor.margin import TierTable
 from monitor.pacing import choose, is_due
 from monitor.projection import MarketProjection, Projection, Provenance, VenueHealth
-from monitor.state.account_changes import AccountChanges, ResyncDemand
+from monitor.state.account_changes import AccountChanges
 from monitor.state.accounts import MODE_STANDARD, AccountTable
 from monitor.state.book import SequencedBook
 from monitor.state.fills import Fill
@@ -83,6 +83,8 @@ class Engine:
         self.survey = AccountSurvey(self.accounts, tuple(settings.symbols))
         # By venue the connections that carry the tape of fills.
         self._tapes: dict[str, set[str]] = {venue: set() for venue in settings.symbols}
+        # A replay learns from the fills themselves that there was a node; both tapes together would count every fill twice.
+        self.node_venues = set(settings.node_venues)
         # The public tape runs from the first subscription on; a node may be far behind when it is asked for the first time.
         self.accounts.untold |= settings.node_venues
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -148,7 +150,7 @@ class Engine:
         is_new = market.apply_trade(event)
         if event.buyer is None or event.seller is None:
             return
-        if event.venue in self.settings.node_venues:
+        if event.venue in self.node_venues:
             return
         self._hear_tape(event)
         if not is_new:
@@ -159,6 +161,7 @@ class Engine:
         market.changed = True
 
     def _apply_account_fill(self, event: AccountFill) -> None:
+        self.node_venues.add(event.venue)
         self._hear_tape(event)
         pool = event.symbol.partition(":")[0] if ":" in event.symbol else ""
         if pool and pool not in self.settings.dexes.get(event.venue, ()):
@@ -171,6 +174,9 @@ class Engine:
         self.markets[index].changed = True
 
     def _apply_mark(self, event: MarkPrice) -> None:
+        if event.connection in self.settings.feeds and is_late(event, self.settings.staleness.mark_s):
+            self._count_error(event.connection, "late_price")
+            return
         market = self._by_key.get((event.venue, event.symbol)) or self._meet(event)
         if market is not None:
             market.apply_mark(event)
@@ -186,7 +192,7 @@ class Engine:
             market.apply_liquidation(event)
         if event.account is not None and event.method != "market":
             # Margin or a debt went with the position, and no fill says how much.
-            self.changes.doubt(event.venue, event.account)
+            self.changes.doubt(event.venue, event.account, event.exchange_ns)
 
     def _apply_account(self, event: AccountSnapshot) -> None:
         markets = [self.markets.variant(self._index_of(event.venue, position.symbol), position) for position in event.positions]
@@ -222,14 +228,20 @@ class Engine:
 
     def _apply_notice(self, event: SubscriptionNotice) -> None:
         self.counters[event.venue].notices_refused += not event.accepted
-        tape = NODE_CHANNEL if event.venue in self.settings.node_venues else "trades:"
-        if event.accepted and event.channel.startswith(tape):
+        is_of_node = event.venue in self.node_venues
+        if event.accepted and event.channel.startswith(NODE_CHANNEL if is_of_node else "trades:"):
             self._hear_tape(event)
+            if not is_of_node:
+                # What happened in this market before its own subscription nobody has told, whichever others were there already.
+                self.distrust_accounts(event.venue, event.received_ns)
 
     def _apply_instruments(self, event: Instruments) -> None:
         for instrument in event.instruments:
             if not self.markets.describe(event.venue, instrument):
                 self._count_error(event.venue, "bad_tiers")
+        while self.markets.retabled:
+            if self.changes.doubt_holders(self.markets.retabled.pop()):
+                self._all_changed(event.venue)
         self._sync_tiers()
 
     def _apply_gap(self, event: Gap) -> None:
@@ -316,10 +328,11 @@ class Engine:
                 continue
             if market.index in chosen:
                 market.flow.advance(now_ns)
-                simulated = market.venue in self.settings.simulated_venues
-                provenance: Provenance = "simulated" if simulated else "observed"
+                provenance: Provenance = "simulated" if market.venue in self.settings.simulated_venues else "observed"
                 # Only a replay of whatever there is makes do with the middle of the book; a venue that is watched has marks.
-                item = market_input(market, now_ns, self.settings.staleness, provenance, mid_for_mark=self.settings.watch_all)
+                has_book = market.venue not in self.settings.bookless_venues
+                limits, mid = self.settings.staleness, self.settings.watch_all
+                item = market_input(market, now_ns, limits, provenance, mid_for_mark=mid, has_book=has_book)
                 inputs.append(item)
                 price = item.reference_price
                 market.changed = market.repriced = False
@@ -401,7 +414,3 @@ class Engine:
     def poll_demands(self, venue: str, now_ns: int, limit: int, *, pause_ns: int) -> list[PollDemand]:
         """List the accounts whose refresh is worth most (see :meth:`PollPlanner.plan`)."""
         return self.polls.plan(venue, now_ns, limit, pause_ns=pause_ns)
-
-    def resync_demands(self) -> list[ResyncDemand]:
-        """List the accounts of private feeds whose source has to be asked for a snapshot."""
-        return self.changes.resync_demands()

@@ -25,6 +25,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """By venue the further pools that accounts may have positions in."""
     node_venues: frozenset[str] = frozenset()
     """Venues whose fills an own node tells: the accounts named on the public tape are not carried forward twice."""
+    bookless_venues: frozenset[str] = frozenset()
+    """Venues that are known from private feeds only, which tell prices and accounts, but no books and no open interest."""
     feeds: tuple[str, ...] = ()
     """Names of the private account feeds."""
     margin_call_ratio: float = 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from connectors.events import MarkPrice
 from monitor.evaluate import MarketInput
 from monitor.projection import FeedState, Provenance
 from monitor.settings import StalenessSettings
@@ -46,14 +47,24 @@ def _level_count(book: SequencedBook | LayeredBook | None, depth: Depth | None) 
 
 
 def market_input(
-    market: Market, now_ns: int, limits: StalenessSettings, provenance: Provenance, *, mid_for_mark: bool = False
+    market: Market,
+    now_ns: int,
+    limits: StalenessSettings,
+    provenance: Provenance,
+    *,
+    mid_for_mark: bool = False,
+    has_book: bool = True,
 ) -> MarketInput:
     """Take from a market what an evaluation at ``now_ns`` may use, leaving out what is stale.
 
-    With ``mid_for_mark`` the middle of the book stands in where no mark has ever been heard, and says so.
+    With ``mid_for_mark`` the middle of the book stands in where no mark has ever been heard, and says so. Without ``has_book``
+    nobody tells a book or an open interest, and nobody waits for them.
     """
     channels: tuple[Channel, ...] = ("book", "mark", "trades", "open_interest")
     feeds = {channel: feed_state(market, channel, now_ns, limits) for channel in channels}
+    if not has_book:
+        untold: tuple[Channel, ...] = ("book", "open_interest")
+        feeds |= {channel: FeedState(channel, None, stale=False, reason="not told by this venue") for channel in untold}
     book = market.book
     if isinstance(book, LayeredBook):
         book.expire(now_ns - round(limits.book_s * 2 * NS))
@@ -109,3 +120,11 @@ def unwatched_price(market: Market, now_ns: int) -> float:
     if market.mark_price is not None and feed.received_ns is not None and now_ns - feed.received_ns <= UNWATCHED_MARK_NS:
         return market.mark_price
     return math.nan
+
+
+def is_late(event: MarkPrice, limit_s: float) -> bool:
+    """Tell whether a private feed tells a price late: a file is read from its beginning, and a broker keeps messages.
+
+    Venues with connectors are not asked this, as their clocks are their own.
+    """
+    return event.exchange_ns is not None and event.received_ns - event.exchange_ns > limit_s * NS

@@ -67,6 +67,6 @@ class Ingest:
 
     def _tells_fills(self, connection: str, channel: str, venue: str) -> bool:
         """Tell whether positions are carried forward by what comes over a channel: the node's files, or else the public tape."""
-        if venue in self.engine.settings.node_venues:
+        if venue in self.engine.node_venues:
             return connection.startswith(NODE_CONNECTION)
         return channel.startswith("trades:")

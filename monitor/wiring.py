@@ -9,6 +9,9 @@ from monitor.config import Config
 from monitor.engine_settings import EngineSettings
 from monitor.settings import VenueConfig
 
+FED_ACCOUNTS_MAX = 100_000
+"""Room for the accounts of private feeds, beside those of the venues: some 15 MB."""
+
 
 def parsers(config: Config) -> dict[str, Venue]:
     """Return the parser of each source by the name that its frames carry: venues, and private account feeds."""
@@ -28,7 +31,8 @@ def engine_settings(config: Config) -> EngineSettings:
         staleness=config.staleness,
         simulated_venues=frozenset(venue.name for venue in config.venues if venue.simulated),
         completeness={venue.name: shown for venue in config.venues if (shown := _completeness(venue)) is not None},
-        accounts_max=sum(venue.accounts_max for venue in config.venues),
+        accounts_max=sum(venue.accounts_max for venue in config.venues) + (FED_ACCOUNTS_MAX if config.account_feeds else 0),
+        bookless_venues=frozenset(feed.venue for feed in config.account_feeds if not feed.has_connector),
         dexes={venue.name: venue.dexes for venue in config.venues if venue.dexes},
         node_venues=frozenset(venue.name for venue in config.venues if venue.node_directory),
         feeds=tuple(feed.name for feed in config.account_feeds),

@@ -97,7 +97,10 @@ def _setup(config: Config | None) -> tuple[EngineSettings, dict[str, Venue]]:
 def _known(frames: Iterable[Frame], venues: dict[str, Venue]) -> Iterator[Frame]:
     for frame in frames:
         if frame.venue not in venues:
-            raise UnknownVenueError(f"the recording holds frames of {frame.venue!r}; known here: {', '.join(sorted(venues))}")
+            raise UnknownVenueError(
+                f"the recording holds frames of {frame.venue!r}; known here: {', '.join(sorted(venues))}; "
+                "a private account feed is known from the configuration it was recorded with, see --config"
+            )
         yield frame
 
 

@@ -3,8 +3,9 @@
 What cannot be explained makes the account unknown until its source is asked again; nothing is guessed. The outcomes, each counted:
 
 * a fill in an isolated position, or in a market that the account was not known to be in: unknown (``unexplained``);
-* a fill that starts from another position than the known one: unknown (``contradicted``);
-* a delta out of sequence: unknown, and the source is asked for a snapshot (``sequence_gaps``); one that repeats is ignored;
+* a fill that starts from another position than the known one, or that a node tells again: unknown (``contradicted``);
+* a delta out of sequence, or of another feed than the state: unknown, and the source is asked for a snapshot (``sequence_gaps``);
+  one that repeats is ignored, and so it has no later time than the state;
 * a state that is older than the present one: ignored. Numbered ones are ordered by number; a lower one than the present counts
   only with a later time, as it has after its source began to count anew;
 * a poll or a fill of an account that a feed tells of: ignored.
@@ -131,18 +132,18 @@ class AccountChanges:
         else:
             cross = table.cross_row(main, event.pool, create=False)
             as_of_ns = 0 if cross is None else table.as_of_ns.item(cross)
-        if event.sequence is not None and known is not None:
+        if known is not None and event.sequence is not None and table.feeds.get(main) == event.connection:
             return event.sequence < known and event.exchange_ns <= as_of_ns
         return event.exchange_ns < as_of_ns
 
     def _note_number(self, main: int, cross: int, event: AccountSnapshot) -> None:
         """Go on from the number of a snapshot; what it has jumped over was of other pools, which are then in doubt."""
         table = self._table
-        known, number = table.sequences.get(main), event.sequence
+        known, number, is_same = table.sequences.get(main), event.sequence, table.feeds.get(main) == event.connection
         assert number is not None, "only snapshots with a number come here"
         table.sequences[main], table.fed[main], table.feeds[main] = number, True, event.connection
         table.resync.pop(main, None)
-        if known is not None and number not in {known, known + 1}:
+        if known is not None and not (is_same and number in {known, known + 1}):
             others = [row for row in (main, *table.pools.get(main, {}).values()) if row != cross and table.sound[row]]
             if others:
                 table.sound[others] = False
@@ -192,8 +193,9 @@ class AccountChanges:
         main = table.row_of(event.venue, event.account, create=True)
         if main is None:
             return False
-        known = table.sequences.get(main)
-        if known is not None and event.sequence <= known:
+        # The numbers of another feed are others.
+        known = table.sequences.get(main) if table.feeds.get(main) == event.connection else None
+        if known is not None and event.sequence <= known and event.exchange_ns <= table.as_of_ns[main]:
             self.repeated += 1
             return False
         if known is None or event.sequence != known + 1 or main in table.resync:
@@ -201,7 +203,8 @@ class AccountChanges:
             self._demand_resync(event.connection, main, known if known is not None else -1)
             return False
         legs = table.legs
-        for position, market in zip(event.positions, markets, strict=True):
+        # What is closed goes first, so that it cannot be taken for what the same delta opens in the market.
+        for position, market in sorted(zip(event.positions, markets, strict=True), key=lambda told: told[0].size != 0.0):
             self._replace_position(main, position, market)
         for holding, market in zip(event.holdings, assets, strict=True):
             for held, slot in list(legs.legs_of(main)):
@@ -240,12 +243,23 @@ class AccountChanges:
         table = self._table
         return [ResyncDemand(table.feeds[main], *table.name(main), after) for main, after in table.resync.items()]
 
-    def doubt(self, venue: str, account: str) -> None:
-        """Distrust an account of which something is known to have happened that no message tells."""
+    def doubt(self, venue: str, account: str, exchange_ns: int) -> None:
+        """Distrust an account to which something happened that no message tells, and states of it from before that."""
         main = self._table.row_of(venue, account, create=False)
         if main is not None and main not in self._table.sequences:
-            for row in self._table.rows_of_account(main):
-                self._table.sound[self._table.owner(row)] = False
+            self._table.distrust(main)
+            self._table.recent.forget_until(main, exchange_ns)
+            self.unified.doubt(main)
+
+    def doubt_holders(self, market: int) -> bool:
+        """Distrust the polled accounts in a market whose margin table changed; tell whether there were any.
+
+        A venue may leave open positions under the table that they were opened under; only its next report tells.
+        """
+        held = self._table.distrust_holders(market)
+        for main in held:
+            self.unified.doubt(main)
+        return bool(held)
 
     def doubt_fed(self, feed: str, venue: str, accounts: Sequence[str]) -> int:
         """Distrust some accounts of a feed and ask for them; return how many were sound."""
@@ -269,7 +283,14 @@ class AccountChanges:
         """Carry a position forward by one account's side of a fill; an account that was never seen is discovered."""
         table = self._table
         main = table.row_of(venue, account, create=True)
+        if main is None:
+            table.recent.drop(fill)
         if main is None or table.fed[main]:
+            return
+        if fill.start_size is not None and table.recent.repeats(main, fill):
+            # Cash that came back to where it was would have been paid twice, and no start of a fill shows it.
+            self.fills.contradicted += 1
+            self.doubt(venue, account, fill.exchange_ns)
             return
         table.recent.add(main, fill, received_ns)
         if table.mode[main] == MODE_UNIFIED:

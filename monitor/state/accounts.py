@@ -126,7 +126,9 @@ class AccountTable:
         self.fed = np.zeros(rows, dtype=np.bool_)
         self.has_balance = np.zeros(rows, dtype=np.bool_)
         self._refusals_left = 0
+        # By venue when its tape had a hole, by main row when the answers about an account began to mean something else.
         self._hole_ns: dict[str, int] = {}
+        self._account_hole_ns: dict[int, int] = {}
         self.untold: set[str] = set()
         """Venues whose tape does not run: what happens to an account after it was reported is not told."""
 
@@ -143,6 +145,7 @@ class AccountTable:
             row = self._take_row()
             self.owner_row[row] = self.main_row[row] = row
             rows[account] = row
+            self.recent.meet(row)
             self._row_arrays.pop(venue, None)
             self._names[row] = account
             if venue not in self._venues:
@@ -233,7 +236,7 @@ class AccountTable:
             self._row_arrays.pop(venue, None)
             self.clear(row)
             self.recent.forget(row)
-            for by_row in (self.sequences, self.feeds, self.resync):
+            for by_row in (self.sequences, self.feeds, self.resync, self._account_hole_ns):
                 by_row.pop(row, None)
             self._give_back(row)
         self.evicted += chosen.size
@@ -300,6 +303,9 @@ class AccountTable:
         self.mode[main], self.mode_ns[main] = code, received_ns
         if code == before:
             return
+        if before in {MODE_UNIFIED, MODE_OTHER}:
+            # Answers to what was asked before may be under way, with the meaningless cash of the mode before.
+            self._account_hole_ns[main] = received_ns
         if before == MODE_UNIFIED:
             # The positions of all pools share its row, where they cannot stay.
             self.clear(main)
@@ -342,8 +348,19 @@ class AccountTable:
 
     def was_asked_since_hole(self, main: int) -> bool:
         """Tell whether an account's answers are from after the last hole in the tape; those that nobody asked for count as such."""
-        asked_ns, venue = self.asked_ns.item(main), self.name(main)[0]
-        return venue not in self.untold and (not asked_ns or asked_ns >= self._hole_ns.get(venue, 0))
+        asked_ns = self.asked_ns.item(main)
+        return self.name(main)[0] not in self.untold and (not asked_ns or asked_ns >= self.hole_ns(main))
+
+    def hole_ns(self, main: int) -> int:
+        """Return since when what an account is reported to be can be carried forward and understood; 0 for always."""
+        return max(self._hole_ns.get(self.name(main)[0], 0), self._account_hole_ns.get(main, 0))
+
+    def distrust_holders(self, market: int) -> list[int]:
+        """Distrust the accounts that no feed tells of and that hold a market; return the main rows of those that were sound."""
+        owner = self.owner_row[self.legs.column(market).legs(market).account]
+        owner = owner[self.sound[owner] & ~self.fed[self.main_row[owner]]]
+        self.sound[owner] = False
+        return [int(main) for main in np.unique(self.main_row[owner])]
 
     def is_live(self, rows: NDArray[np.int64] | Indices, now_ns: int, age_max_ns: int) -> NDArray[np.bool_]:
         """Tell which margin rows can be projected at ``now_ns``, as far as their accounts are concerned.

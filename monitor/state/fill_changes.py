@@ -12,6 +12,9 @@ from monitor.state.fills import Fill
 ROUNDING_RATIO = 1e-9
 """What is left of a closed position is rounding of the sum, many orders below any lot."""
 
+STATE_LAG_NS = 1_000_000_000
+"""A state has the time of its block and a hole that of its frame, which arrives some 0.2 s later and by another clock."""
+
 Side = Literal["net", "long", "short"]
 
 
@@ -24,7 +27,7 @@ class FillChanges:
 
     Attributes:
         unexplained: fills that made an account unknown: in an isolated position, or in a market it was not known to be in.
-        contradicted: fills that started from another position than the known one.
+        contradicted: fills that started from another position than the known one, or that were told before.
     """
 
     def __init__(self, table: AccountTable, market_pools: Sequence[str]) -> None:
@@ -40,7 +43,11 @@ class FillChanges:
         asked for.
         """
         table = self._table
-        return bool(table.fed[main]) or (as_of_ns >= table.recent.forgotten_until_ns(main) and table.was_asked_since_hole(main))
+        if table.fed[main]:
+            return True
+        # An answer to an earlier question may come after the account was asked again, hence the second look at the time.
+        since_ns = max(table.recent.forgotten_until_ns(main), table.hole_ns(main) - STATE_LAG_NS)
+        return as_of_ns >= since_ns and table.was_asked_since_hole(main)
 
     def fills_of(self, main: int, pool: str) -> list[Fill]:
         """Return the remembered fills of an account in one pool; a fed account is carried by its feed alone."""
@@ -62,8 +69,9 @@ class FillChanges:
         if fill.start_size is not None and abs(fill.start_size - before) > ROUNDING_RATIO * max(abs(before), abs(fill.size)):
             self.contradicted += 1
             return None
-        if market != fill.market and before * (before + fill.size) < 0.0:
-            # What is on the other side now was opened under the market's present table.
+        if market != fill.market and (before * (before + fill.size) < 0.0 or abs(before + fill.size) > abs(before)):
+            # What is on the other side now was opened under the market's present table, and of the older one only the rate at the
+            # size that was reported is known.
             self.unexplained += 1
             return None
         paid_usd = fill.size * fill.price + fill.fee_usd

@@ -37,6 +37,7 @@ class FillMemory:
         self._by_row: dict[int, deque[Fill]] = {}
         self._order: deque[tuple[int, int, Fill]] = deque()
         self._forgotten_ns: dict[int, int] = {}
+        self._dropped_ns = 0
 
     def add(self, row: int, fill: Fill, received_ns: int) -> None:
         """Remember a fill, and forget those that are too old by now."""
@@ -52,6 +53,25 @@ class FillMemory:
         self._by_row.setdefault(row, deque()).append(fill)
         self._order.append((received_ns, row, fill))
 
+    def repeats(self, row: int, fill: Fill) -> bool:
+        """Tell whether a source that tells the fills of an account in their order seems to tell this one again.
+
+        It is older than one that was told, or in every respect like one of the same moment. Such a one may be another fill, if the
+        account came back to where it was within that moment, but nobody can tell.
+        """
+        if fill.exchange_ns < self.forgotten_until_ns(row):
+            return True
+        for known in reversed(self._by_row.get(row, ())):
+            if known.exchange_ns != fill.exchange_ns:
+                return fill.exchange_ns < known.exchange_ns
+            if known == fill:
+                return True
+        return False
+
+    def forget_until(self, row: int, exchange_ns: int) -> None:
+        """Note that something happened to an account at a moment that no fill tells: states from before it cannot be completed."""
+        self._forgotten_ns[row] = max(self._forgotten_ns.get(row, 0), exchange_ns)
+
     def of(self, row: int) -> Sequence[Fill]:
         """Return the remembered fills of an account, oldest first."""
         return self._by_row.get(row, ())
@@ -63,7 +83,16 @@ class FillMemory:
         """
         return self._forgotten_ns.get(row, 0)
 
+    def drop(self, fill: Fill) -> None:
+        """Pass over a fill of an account that finds no room in the table."""
+        self._dropped_ns = max(self._dropped_ns, fill.exchange_ns)
+
     def forget(self, row: int) -> None:
-        """Forget everything about an account that leaves the table; its places in the order are passed over in time."""
-        self._by_row.pop(row, None)
-        self._forgotten_ns.pop(row, None)
+        """Forget the fills of an account that leaves the table; their places in the order are passed over in time."""
+        fills = self._by_row.pop(row, ())
+        self._dropped_ns = max(self._dropped_ns, self._forgotten_ns.pop(row, 0), *(fill.exchange_ns for fill in fills))
+
+    def meet(self, row: int) -> None:
+        """Begin with an account that may have been in the table before: fills that were dropped may have been its own."""
+        if self._dropped_ns:
+            self._forgotten_ns[row] = self._dropped_ns

@@ -34,6 +34,7 @@ class MarketTable:
         by_key: the markets by (venue, symbol).
         tiers: the margin tiers of all markets, by index; unknown for a market that no list of instruments has described.
         outdated: whether ``tiers`` has to be made anew by :meth:`rebuild_tiers`.
+        retabled: indices of markets whose known margin tiers were replaced by others, until whoever looks at them empties the list.
         pools: by index, the pool whose cash stands behind positions in the market: what stands before the colon of its name.
         base_of: by index of a variant, the market that it is of; ``variants_of`` is the other way round.
         collateral_ratios: by (index, lending category), the share of an asset's value that counts.
@@ -45,6 +46,7 @@ class MarketTable:
         self.by_key: dict[tuple[str, str], Market] = {}
         self.tiers: TierTable = build_tier_table([])
         self.outdated = True
+        self.retabled: list[int] = []
         self.pools: list[str] = []
         self.base_of: dict[int, int] = {}
         self.variants_of: dict[int, list[int]] = {}
@@ -157,6 +159,8 @@ class MarketTable:
             ratios[0] = instrument.collateral_ratio
         terms = tiers, instrument.contract, ratios
         if terms != (self._tiers[index], self._contracts[index], self._ratios.get(index, {})):
+            if self._tiers[index] not in {(), tiers}:
+                self.retabled.append(index)
             for category in self._ratios.pop(index, {}):
                 del self.collateral_ratios[index, category]
             self._tiers[index], self._contracts[index], self._ratios[index] = terms

@@ -83,6 +83,12 @@ class UnifiedAccounts:
         table.sound[main] = is_usable
         table.legs.settle(main)
 
+    def doubt(self, main: int) -> None:
+        """Have an account wait for new states of all its pools; a balance alone does not heal it."""
+        states = self._table.pool_states.get(main, {})
+        for pool, state in states.items():
+            states[pool] = state._replace(is_explained=False)
+
     def carry(self, main: int, fill: Fill) -> None:
         """Carry one pool of a unified account forward by a fill that the state of that pool does not have yet."""
         table = self._table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from monitor.app import Daemon
 from monitor.config import Config, parse_config
 from tests.servers import Mosquitto
 
-TIME_NS = 1_790_000_000_000_000_000
+TIME_NS = time.time_ns()
 TOPIC = "desk/accounts"
 RESYNC_TOPIC = "desk/resync"
 

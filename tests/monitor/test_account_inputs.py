@@ -99,7 +99,8 @@ async def test_feeds_of_two_kinds_reach_the_core_and_each_is_asked_for_its_own_a
             with path.open("ab") as file_again:
                 file_again.write(delta("c", 9) + b"\n")
             await until(lambda: world.live("other") == {"a"})
-            assert [(item.feed, item.venue, item.account) for item in world.engine.resync_demands()] == [("file", "other", "c")]
+            demands = world.engine.changes.resync_demands()
+            assert [(item.feed, item.venue, item.account) for item in demands] == [("file", "other", "c")]
             with path.open("ab") as file_again:
                 file_again.write(snapshot("c", 9) + b"\n")
             await until(lambda: world.live("other") == {"a", "c"})

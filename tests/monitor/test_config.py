@@ -485,6 +485,18 @@ def test_hints_for_sources_are_those_of_their_type() -> None:
     assert only_problem(VENUE + FEED + 'source = {type = "fiel"}').hint == "did you mean file?"
     problems = problems_of(VENUE + FEED + 'source = {type = "mqtt", host = "x", url = "y"}')
     assert [(problem.key, "bearer_token" in problem.hint) for problem in problems] == [("account_feeds[0].source.url", False)]
+    problem = only_problem(VENUE + FEED + 'source = {type = "file", path = "a.jsonl", token = "x"}')
+    assert problem.hint == "known here: path, poll_interval_ms, type"
+
+
+def test_a_key_that_one_other_section_has_is_sent_there_though_a_name_here_is_similar() -> None:
+    problem = only_problem("redact_accounts = true\n" + VENUE)
+    assert (problem.message, problem.hint) == ("unknown key", "it belongs in [http]")
+
+
+def test_a_name_of_the_wrong_form_is_told_in_our_own_words() -> None:
+    problem = only_problem(VENUE + FEED.replace('"house"', '"our house"') + FILE)
+    assert problem.message.startswith("must match pattern")
 
 
 def test_rules_may_be_about_markets_of_a_private_venue() -> None:

@@ -376,11 +376,11 @@ def test_a_hole_in_a_feed_takes_the_account_out_and_a_snapshot_brings_it_back() 
     change(world, 2, 3, position("BTC", 20.0))
     market = world.market(2)
     assert (market.accounts, market.accounts_excluded) == (0, 1)
-    assert world.engine.resync_demands() == [("desk", VENUE, "client-7", 1)]
+    assert world.engine.changes.resync_demands() == [("desk", VENUE, "client-7", 1)]
     health = world.engine.project(ns(2)).venues[0]
     assert (health.accounts_stale, health.sequence_gaps) == (1, 1)
     tell(world, 3, 4, 0.0, position("BTC", 20.0))
-    assert world.engine.resync_demands() == []
+    assert world.engine.changes.resync_demands() == []
     assert world.market(3).observed_long_base == 20.0
 
 
@@ -391,7 +391,7 @@ def test_a_feed_that_is_interrupted_takes_its_accounts_out_and_no_others() -> No
     world.gap(2, connection="desk")
     assert world.market(2).observed_long_base == 3.0
     assert world.engine.counters["desk"].gaps == 1
-    assert len(world.engine.resync_demands()) == 1
+    assert len(world.engine.changes.resync_demands()) == 1
     tell(world, 3, 2, 0.0, position("BTC", 10.0))
     assert world.market(3).observed_long_base == 13.0
 

@@ -15,10 +15,11 @@ from connectors.frames import Frame
 from connectors.hyperliquid import Hyperliquid
 from connectors.registry import VENUES
 from connectors.venue import FeedError
-from monitor.engine import Engine, VenueCounters
+from monitor.engine import Engine
 from monitor.engine_settings import EngineSettings
 from monitor.ingest import Ingest
 from monitor.settings import ProjectionSettings, StalenessSettings
+from monitor.venue_health import VenueCounters
 from tests.monitor.desks import DESK, FEED, Desk
 from tests.monitor.world import VENUE, World, ns
 
@@ -247,12 +248,12 @@ def test_a_refused_line_of_a_feed_dooms_the_account_that_it_names_and_says_which
     [error] = refused
     assert isinstance(error, AccountFeedError)
     assert (error.venue, error.reason, error.path, error.accounts) == (FEED, "wrong_type", "positions[1].size", ("b",))
-    assert [(item.feed, item.account, item.after_sequence) for item in desk.engine.resync_demands()] == [(FEED, "b", 5)]
+    assert [(item.feed, item.account, item.after_sequence) for item in desk.engine.changes.resync_demands()] == [(FEED, "b", 5)]
     ingest.apply(Frame(FEED, FEED, ns(1), line("delta", "b", 7)))
     assert live(desk) == {"a", "c", "d"}, "only a snapshot heals it"
     ingest.apply(Frame(FEED, FEED, ns(1), line("snapshot", "b", 9)))
     assert live(desk) == {"a", "b", "c", "d"}
-    assert desk.engine.resync_demands() == []
+    assert desk.engine.changes.resync_demands() == []
 
 
 def test_a_frame_of_several_lines_is_used_whole_or_dooms_all_that_it_names() -> None:
@@ -286,7 +287,7 @@ def test_a_lost_feed_makes_its_accounts_stale_and_only_those() -> None:
     ingest.apply(Frame(FEED, FEED, ns(1), None))
     assert live(desk) == {"d"}
     assert (desk.engine.counters[FEED].gaps, desk.engine.counters["second"].gaps) == (1, 0)
-    assert {item.account for item in desk.engine.resync_demands()} == {"a", "b", "c"}
+    assert {item.account for item in desk.engine.changes.resync_demands()} == {"a", "b", "c"}
     ingest.apply(Frame(FEED, FEED, ns(2), line("delta", "a", 6)))
     assert live(desk) == {"d"}, "a delta after a loss may have another before it"
     ingest.apply(Frame(FEED, FEED, ns(2), line("snapshot", "a", 6)))

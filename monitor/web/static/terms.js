@@ -40,7 +40,7 @@ export const TERMS = {
   atRisk: "Margin accounts whose state is fresh, each the cross positions of an account together or one isolated position. Accounts of which too little is known are counted, and not listed.",
   accountKind: "Cross positions share one margin account, so all of their prices count; an isolated position has cash of its own.",
   accountNotional: "Size times price of all positions of the margin account, in USD.",
-  accountEquity: "Cash and what all positions are worth at the present prices, in USD; at or below the maintenance margin the account is liquidated.",
+  accountEquity: "Cash and what all positions are worth at the present prices, in USD; at or below the maintenance margin the account is liquidated, and before that if part of it are assets with a haircut.",
   accountDistance: "How far all prices of the account would have to move together for it to be liquidated; none means that no common move does it, and liquidatable that its equity is below its maintenance margin already.",
   badDebt: "What the account would owe if all prices gapped by the chosen move and nothing could be closed on the way.",
   nearestLeg: "The position whose own liquidation price is nearest, all other prices staying where they are.",
@@ -48,11 +48,11 @@ export const TERMS = {
   legDistance: "How far that price is from the present one.",
   bankruptcy: "Price of this market at which the account's equity is zero; beyond it somebody else has to pay.",
   venueLiquidation: "The liquidation price that the venue itself reported, where that still holds.",
-  disagreement: "Our liquidation price over the venue's, minus one.",
+  disagreement: "Our liquidation price of now over the one the venue reported, minus one. Only for the one position of a margin account, as others move it; the comparison at equal prices is at /api/v1/accounts/disagreements.",
   accountAsOf: "Time since the venue's last word on the account; fills that were seen since are counted in.",
   accountState: "Live numbers hold now, stale ones held once, and unknown means that there are none.",
-  marginUsage: "Maintenance margin over equity; at 100 % the account is liquidated.",
-  marginCall: "How far all prices would have to move together to bring the account to the configured level above liquidation.",
+  marginUsage: "What of the equity is not free, maintenance margin and haircuts, over the equity; at 100 % the account is liquidated.",
+  marginCall: "How far all prices would have to move together to bring the account to the configured level above liquidation; zero when it is there already.",
   index: "The venue's index or oracle price.",
 };
 

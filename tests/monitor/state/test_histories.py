@@ -262,7 +262,9 @@ class History:
     def repeat_delta(self) -> None:
         truth, back = self.truths["fed"], self.random.randrange(4)
         if not truth.unheard:
-            self.desk.delta("fed", max(truth.sequence - back, 1), position(77.0), cash=1e6, at_s=self.later())
+            # What is delivered twice has the time that it had.
+            told_ns = int(self.desk.table.as_of_ns[self.desk.row("fed")])
+            self.desk.delta("fed", max(truth.sequence - back, 1), position(77.0), cash=1e6, at_s=told_ns / 1e9 - back * STEP_S)
 
     def interrupt_feed(self) -> None:
         self.desk.changes.lose_feed(FEED)
