@@ -36,6 +36,10 @@ def test_a_lost_socket_invalidates_accounts_of_markets_that_have_not_traded_yet(
     world = live_world()
     notice = SubscriptionNotice(**world.origin(0), channel="trades:BTC", accepted=True)
     world.engine.apply(notice)
+    # What was reported before the tape was there to tell of it is no state of now.
+    assert world.market(0.1).accounts == 0
+    world.account(0.2, "0xlong", -95.0 * 10.0 * 0.99, ("BTC", 10.0))
+    world.account(0.2, "0xshort", 106.0 * 4.0 * 1.01, ("BTC", -4.0))
     assert world.market(0.5).accounts == 2
     world.gap(1)  # No trade has come so far, but the venue said that the tape comes over this connection.
     _feed_market(world, 60)
